@@ -1,5 +1,6 @@
-// Package base holds what every part of the engine shares: the record, its
-// order, and its encoding.
+// Package base holds what every part of the engine shares: the record with its
+// order and its encoding, the header that starts each file, checksums, file
+// names, and the errors of damaged and of newer files.
 package base
 
 import (
@@ -18,6 +19,13 @@ const (
 	Tombstone Kind = 2
 	// Causal is an encoded vclock.Set: siblings under a version vector.
 	Causal Kind = 3
+)
+
+// Limits of one record. Whoever writes checks them; a decoder takes anything
+// beyond as damage.
+const (
+	MaxKeyBytes   = 1<<16 - 1
+	MaxValueBytes = 64 << 20
 )
 
 // A Record is one version of one key. Min and Max are equal for plain records;
