@@ -1,0 +1,182 @@
+package transport
+
+import (
+	"crypto/tls"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// MuxConfig configures a Mux. The first fields are those of Config.
+type MuxConfig struct {
+	Listen, Advertise string
+	Identity          func() Identity
+	ClusterKey        []byte
+	TLS               *tls.Config
+	Limits            Limits
+	// Handle is called for every call and one-way message that arrives, inline
+	// in the connection's reader: it must not block. It may be nil for a node
+	// that only calls others.
+	Handle func(*Request)
+	// Seed makes the jitter of redials reproducible.
+	Seed uint64
+}
+
+// Mux sends calls and one-way messages to other nodes and answers theirs.
+type Mux struct {
+	cfg   MuxConfig
+	ep    Endpoint
+	start time.Time // deadlines in rings count from here
+
+	count struct{ busy, expired, late, lost, dials, malformed atomic.Uint64 }
+
+	// armed: the sweeper's timer runs, or the sweeper itself. See sweep.
+	armed  atomic.Bool
+	timer  *time.Timer
+	sweeps sync.WaitGroup // one while armed
+
+	mu struct {
+		sync.Mutex // before Peer.mu, if both
+		closed     bool
+		peers      map[peerKey]*Peer
+		order      []*Peer // by creation, so that nothing depends on map order
+	}
+}
+
+type peerKey struct {
+	addr string
+	bulk bool
+}
+
+// NewMux opens an endpoint of t.
+func NewMux(t Transport, cfg MuxConfig) (*Mux, error) {
+	m := &Mux{cfg: cfg, start: now()}
+	m.mu.peers = make(map[peerKey]*Peer)
+	m.timer = time.AfterFunc(time.Hour, m.sweep)
+	m.timer.Stop()
+	ep, err := t.Open(Config{
+		Listen: cfg.Listen, Advertise: cfg.Advertise, Identity: cfg.Identity,
+		ClusterKey: cfg.ClusterKey, TLS: cfg.TLS, Limits: cfg.Limits,
+		Accept: func() Handler { return &inbound{m: m} },
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.ep = ep
+	return m, nil
+}
+
+// Addr is the address that other nodes reach this one by.
+func (m *Mux) Addr() string { return m.ep.Addr() }
+
+// Peer gives the handle of the node at addr, the same one each time. It is
+// dialed at the first call.
+func (m *Mux) Peer(addr string) *Peer { return m.peer(peerKey{addr: addr}) }
+
+// Bulk gives a second handle with a connection of its own, so that large
+// messages do not hold up small ones. Cut them into parts of some 64 KiB.
+func (m *Mux) Bulk(addr string) *Peer { return m.peer(peerKey{addr: addr, bulk: true}) }
+
+func (m *Mux) peer(k peerKey) *Peer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.mu.peers[k]
+	if p == nil {
+		p = &Peer{m: m, key: k, calls: newPending(m.cfg.Limits.calls())}
+		p.mu.closed = m.mu.closed
+		m.mu.peers[k] = p
+		m.mu.order = append(m.mu.order, p)
+	}
+	return p
+}
+
+// forget drops a closed peer.
+func (m *Mux) forget(p *Peer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.peers[p.key] != p {
+		return
+	}
+	delete(m.mu.peers, p.key)
+	order := make([]*Peer, 0, len(m.mu.order)) // a sweep may be reading the old one
+	for _, q := range m.mu.order {
+		if q != p {
+			order = append(order, q)
+		}
+	}
+	m.mu.order = order
+}
+
+// Close closes all connections; pending calls end with ErrClosed. It waits for
+// the last handler and completion, so it must not be called from one. It may be
+// called twice.
+func (m *Mux) Close() error {
+	m.mu.Lock()
+	m.mu.closed = true
+	peers := m.mu.order
+	m.mu.Unlock()
+	for _, p := range peers {
+		p.shut()
+	}
+	err := m.ep.Close() // every pending call is failed by its connection's end
+	if m.timer.Stop() {
+		m.sweeps.Done()
+	}
+	m.sweeps.Wait()
+	return err
+}
+
+// sweepInterval is how often deadlines are looked at, and so how late a call
+// may learn of its own.
+const sweepInterval = 20 * time.Millisecond
+
+// arm starts the sweeper. It is called after a call was claimed.
+func (m *Mux) arm() {
+	if m.armed.Load() || !m.armed.CompareAndSwap(false, true) {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.closed {
+		return
+	}
+	m.sweeps.Add(1)
+	m.timer.Reset(sweepInterval)
+}
+
+// sweep completes the calls whose deadline has passed, and goes on as long as
+// calls are pending.
+//
+// Invariant: when a call is pending, armed is true. A call is claimed before
+// armed is read; armed is cleared before the rings are looked at again. So
+// either the call sees that armed is false, or the sweeper sees the call.
+func (m *Mux) sweep() {
+	defer m.sweeps.Done()
+	m.mu.Lock()
+	peers, closed := m.mu.order, m.mu.closed
+	m.mu.Unlock()
+	if closed {
+		return
+	}
+	t := now()
+	remain := false
+	for _, p := range peers {
+		remain = p.sweep(t) || remain
+	}
+	if !remain {
+		m.armed.Store(false)
+		for _, p := range peers {
+			remain = remain || !p.calls.idle()
+		}
+		if remain {
+			m.arm()
+		}
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.mu.closed {
+		m.sweeps.Add(1)
+		m.timer.Reset(sweepInterval)
+	}
+}
