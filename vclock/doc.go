@@ -48,6 +48,10 @@
 // write must be applied where it is coordinated before it is sent anywhere, and
 // an actor that may have lost its own writes must be replaced.
 //
+// What one author has seen is a [Version]: the history of what it read, and
+// perhaps the dot of its own last write. [Set.Replace] takes one and returns the
+// next.
+//
 // # Why the floor is a dot and not a stamp
 //
 // Two nodes may give the same stamp. With a stamp as the floor the plain writes

@@ -168,3 +168,25 @@ func TestPlainOverCausal(t *testing.T) {
 	require.Equal(t, Dot{25, 3}, above.Min())
 	require.Equal(t, Dot{25, 3}, above.Max())
 }
+
+// TestOneDotTwoContents: a retried write uses its dot again, and may differ in
+// its deadline. All replicas keep the same one.
+func TestOneDotTwoContents(t *testing.T) {
+	d := Dot{5, 1}
+	ascending := []Sibling{
+		{Dot: d},
+		{Dot: d, Value: []byte("v")},
+		{Dot: d, Deadline: 1000},
+		{Dot: d, Deadline: 2000, Value: []byte("v")},
+		{Dot: d, Tombstone: true},
+	}
+	for i, x := range ascending {
+		for j, y := range ascending {
+			want := Plain(ascending[max(i, j)])
+			require.True(t, Join(Plain(x), Plain(y)).Equal(want))
+			e, err := JoinEncoded(AppendSet(nil, Plain(x)), AppendSet(nil, Plain(y)))
+			require.NoError(t, err)
+			require.Equal(t, AppendSet(nil, want), e)
+		}
+	}
+}
