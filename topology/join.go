@@ -1,0 +1,159 @@
+package topology
+
+import (
+	"slices"
+	"time"
+)
+
+// A join is the state of a node that wants to become a member.
+type join struct {
+	wanted  bool
+	tries   int
+	again   time.Time
+	pending []*Epoch // a chain that does not reach this node's own membership yet
+}
+
+// A joiner waits at a member for the epoch that makes it one.
+type joiner struct {
+	Member
+	asked time.Time // last
+}
+
+// Join starts to ask the seeds, one after the other, until this node is a member or is
+// refused. It does nothing at a member.
+func (a *Agent) Join(now time.Time) Effects {
+	a.now = now
+	if a.Current() == nil {
+		a.join = join{wanted: true}
+		a.tickJoin()
+	}
+	return a.effects()
+}
+
+func (a *Agent) tickJoin() {
+	j := &a.join
+	if !j.wanted || a.now.Before(j.again) || a.cfg.Seeds == nil {
+		return
+	}
+	seeds := slices.DeleteFunc(slices.Clone(a.cfg.Seeds()), func(s string) bool { return s == a.cfg.Self.Addr })
+	if len(seeds) > 0 {
+		a.send(seeds[j.tries%len(seeds)], &message{kind: kindJoin, name: a.cfg.Name, from: a.cfg.Self})
+	}
+	j.again = a.now.Add(a.backoff(j.tries))
+	j.tries++
+}
+
+// stepOutside takes a message at a node that is no member.
+func (a *Agent) stepOutside(m *message) {
+	if !a.join.wanted {
+		return
+	}
+	switch m.kind {
+	case kindRefused:
+		a.join = join{}
+		a.fx.Refused = refusal(m.code, m.text)
+	case kindChain:
+		a.joinChain(m)
+	}
+}
+
+// joinChain gathers a chain from its first epoch on. It is adopted, whole, when it
+// makes this node a member: until then the node may end up in another cluster.
+func (a *Agent) joinChain(m *message) {
+	j := &a.join
+	for _, b := range m.epochs {
+		e, err := DecodeEpoch(b)
+		if err != nil {
+			return
+		}
+		if e.Number == 1 && (len(j.pending) == 0 || j.pending[0].Hash() != e.Hash()) {
+			if e.Name != a.cfg.Name {
+				return
+			}
+			j.pending = []*Epoch{e}
+		} else if n := len(j.pending); n > 0 && e.follows(j.pending[n-1], j.pending[n-1].Hash()) {
+			j.pending = append(j.pending, e)
+		}
+	}
+	n := len(j.pending)
+	switch {
+	case n == 0:
+	case j.pending[n-1].index(a.cfg.Self) >= 0:
+		for _, e := range j.pending {
+			a.learn(e)
+		}
+		a.join = join{}
+		a.fx.Joined = true
+		a.hear(m.from.Addr, m.epoch)
+	case m.epoch > uint64(n):
+		a.send(m.from.Addr, &message{kind: kindFetch, slot: uint64(n)})
+	}
+}
+
+// asked takes a request to join.
+func (a *Agent) asked(m *message) {
+	cur := a.Current()
+	if m.cluster != [16]byte{} && m.cluster != cur.Cluster || m.name != cur.Name {
+		a.refuse(m.from.Addr, ErrWrongCluster, "it is named "+cur.Name)
+		return
+	}
+	if cur.index(m.from) >= 0 {
+		a.sendChain(m.from.Addr, 0)
+		return
+	}
+	if taken(cur, m.from) {
+		a.refuse(m.from.Addr, ErrNameTaken, "")
+		return
+	}
+	if a.me < 0 {
+		return
+	}
+	for i, j := range a.joiners {
+		switch {
+		case j.Is(m.from):
+			a.joiners[i] = joiner{m.from, a.now}
+			return
+		case j.ID == m.from.ID || j.UID == m.from.UID:
+			a.refuse(m.from.Addr, ErrNameTaken, "")
+			return
+		}
+	}
+	if a.hasData {
+		a.refuse(m.from.Addr, ErrHasData, "")
+		return
+	}
+	if _, err := cur.next([]Member{m.from}); err != nil {
+		a.refuse(m.from.Addr, ErrIncompatible, err.Error())
+		return
+	}
+	if len(a.joiners) == MaxJoiners {
+		return
+	}
+	if len(a.joiners) == 0 {
+		a.after = later(a.after, a.now.Add(a.jitter(batchDelay)))
+	}
+	a.joiners = append(a.joiners, joiner{m.from, a.now})
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// taken reports whether a member other than m has its id or its UID.
+func taken(e *Epoch, m Member) bool {
+	return slices.ContainsFunc(e.Members, func(o Member) bool { return o.ID == m.ID || o.UID == m.UID }) && e.index(m) < 0
+}
+
+func (a *Agent) refuse(addr string, why error, text string) {
+	a.send(addr, &message{kind: kindRefused, code: refusalCode(why), text: text})
+}
+
+func (a *Agent) refuseAll(why error, text string) {
+	for _, j := range a.joiners {
+		a.refuse(j.Addr, why, text)
+	}
+	a.joiners = nil
+}
