@@ -57,6 +57,8 @@ func TestDecodersRefuse(t *testing.T) {
 	refuse("trailing", append(bytes.Clone(good), 0), ErrMalformed)
 	plain := AppendSet(nil, Plain(Sibling{Dot: Dot{1, 1}}))
 	refuse("trailing plain", append(bytes.Clone(plain), 0), ErrMalformed)
+	_, err := JoinEncoded(append(bytes.Clone(plain), 0), plain)
+	require.ErrorIs(t, err, ErrMalformed)
 
 	set := func(s Set) []byte { return AppendSet(nil, s) }
 	patched := func(at int, b ...byte) []byte {
@@ -68,7 +70,7 @@ func TestDecodersRefuse(t *testing.T) {
 	refuse("format", patched(0, 2), ErrMalformed)
 	refuse("flags", patched(firstSibling+dotBytes, 6), ErrMalformed)
 	refuse("empty deadline", patched(firstSibling+dotBytes+1, make([]byte, 8)...), ErrMalformed)
-	refuse("long number", append([]byte{1, 0x80, 0}, good[2:]...), ErrMalformed)
+	refuse("long number", append([]byte{1, 0x82, 0}, good[2:]...), ErrMalformed)
 	refuse("endless number", append([]byte{1}, bytes.Repeat([]byte{0xff}, 30)...), ErrMalformed)
 	refuse("actors out of order", set(Set{History: History{V: []Dot{{7, 2}, {8, 1}}}}), ErrMalformed)
 	refuse("actor twice", set(Set{History: History{V: []Dot{{7, 2}, {8, 2}}}}), ErrMalformed)
@@ -80,7 +82,7 @@ func TestDecodersRefuse(t *testing.T) {
 	refuse("sibling twice", set(Set{floor, []Sibling{{Dot: Dot{6, 3}}, {Dot: Dot{6, 3}}}}), ErrMalformed)
 	refuse("sibling without a dot", set(Set{floor, []Sibling{{}}}), ErrMalformed)
 
-	_, err := DecodeHistory(append(AppendHistory(nil, floor), 0))
+	_, err = DecodeHistory(append(AppendHistory(nil, floor), 0))
 	require.ErrorIs(t, err, ErrMalformed)
 	_, err = DecodeHistory(nil)
 	require.EqualError(t, err, "vclock: malformed encoding: truncated at byte 0 of 0")
@@ -114,11 +116,14 @@ func TestLimits(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, s.Equal(got))
 
-	more := AppendSet(nil, Set{}.Write(History{}, Sibling{Dot: Dot{1, MaxActors + 1}}))
-	_, err = JoinEncoded(full, more)
-	require.ErrorIs(t, err, ErrLimit)
+	actor := Set{History: History{}.Add(Dot{1, MaxActors + 1})}
+	sibling := Set{History{Floor: Dot{1, 0}}, []Sibling{{Dot: Dot{1, 0}}}}
+	for _, more := range []Set{actor, sibling} {
+		_, err = JoinEncoded(full, AppendSet(nil, more))
+		require.ErrorIs(t, err, ErrLimit)
+	}
 
-	j := AppendSet(nil, Join(s, Set{History: History{}.Add(Dot{1, MaxActors + 1})}))
+	j := AppendSet(nil, Join(s, actor))
 	_, err = DecodeSet(j)
 	require.ErrorIs(t, err, ErrLimit)
 	_, _, err = EncodedDots(j)

@@ -37,8 +37,7 @@ func (r *reader) header() (int, Dot) {
 	}
 	n := r.count(MaxActors, dotBytes)
 	floor := r.dot()
-	if r.err != nil || n*dotBytes > len(r.b)-r.off {
-		r.fail("truncated")
+	if r.err != nil {
 		return 0, Dot{}
 	}
 	return n, floor

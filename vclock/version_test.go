@@ -27,6 +27,21 @@ func TestAlternateWriters(t *testing.T) {
 	require.True(t, v.Past.Equal(s.History))
 }
 
+// TestOwnDotJoinsTheHistory once no sibling stands in its way.
+func TestOwnDotJoinsTheHistory(t *testing.T) {
+	s, _ := Set{}.Replace(Version{}, Sibling{Dot: Dot{1, 1}})
+	first := s.History
+	s, v := s.Replace(Version{}, Sibling{Dot: Dot{2, 1}})
+	require.Equal(t, Version{Own: Dot{2, 1}}, v, "1@1 is a sibling that the author did not see")
+
+	s, _ = s.Replace(Version{Past: first}, Sibling{Dot: Dot{3, 2}})
+	require.Equal(t, "0@0 [2@1 3@2] {3@2 2@1}", s.String())
+	s, w := s.Replace(v, Sibling{Dot: Dot{4, 3}})
+	require.Equal(t, "0@0 [2@1 3@2 4@3] {4@3 3@2}", s.String())
+	require.Equal(t, "0@0 [2@1 4@3]", w.String())
+	require.True(t, w.Covers(v))
+}
+
 // TestReplaceLosesNothing lets authors read, and write with the versions that
 // reads and writes gave them, at replicas that join now and then. Against the
 // dots that each author really saw, no write disappears unless one that had seen
