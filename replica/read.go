@@ -1,0 +1,92 @@
+package replica
+
+import "math/bits"
+
+func count(set uint64) int { return bits.OnesCount64(set) }
+
+// A Read is the quorum state of one read: a pure value that is told each
+// owner's answer once and keeps their join.
+//
+// Invariant: holders are the owners whose answer is the Same as joined; every
+// other owner in answered holds less.
+type Read struct {
+	need, owners     int
+	answered, failed uint64
+	holders, damaged uint64
+	joined           Record
+}
+
+// NewRead returns the state of a read that needs need answers of owners
+// replicas. 1 <= need <= owners <= MaxOwners.
+func NewRead(need, owners int) Read { return Read{need: need, owners: owners} }
+
+// Answer notes what owner i holds. The record's Value is kept by reference. An
+// answer that cannot be joined (damaged bytes) is a failure of that owner.
+func (r *Read) Answer(i int, rec Record) {
+	bit := uint64(1) << i
+	if (r.answered|r.failed)&bit != 0 {
+		return
+	}
+	joined, err := Join(r.joined, rec)
+	if err != nil {
+		r.Damaged(i)
+		return
+	}
+	r.answered |= bit
+	if r.answered == bit {
+		r.joined, r.holders = joined, bit
+		return
+	}
+	if !joined.Same(r.joined) {
+		r.joined, r.holders = joined, 0
+	}
+	if joined.Same(rec) {
+		r.holders |= bit
+	}
+}
+
+// Fail notes that owner i will not answer.
+func (r *Read) Fail(i int) {
+	if r.answered>>i&1 == 0 {
+		r.failed |= 1 << i
+	}
+}
+
+// Damaged notes that owner i found its copy damaged: that is neither a value
+// nor "absent" and counts for no quorum (I8).
+func (r *Read) Damaged(i int) {
+	r.Fail(i)
+	r.damaged |= 1 << i & r.failed
+}
+
+// Verdict says what the answers so far amount to: Pending, Done or Impossible.
+func (r *Read) Verdict() Verdict {
+	switch {
+	case count(r.answered) >= r.need:
+		return Done
+	case r.owners-count(r.failed) < r.need:
+		return Impossible
+	}
+	return Pending
+}
+
+// Joined is the join of all answers.
+func (r *Read) Joined() Record { return r.joined }
+
+// Answered is the number of owners that answered.
+func (r *Read) Answered() int { return count(r.answered) }
+
+// Holders is the number of owners known to hold the joined record.
+func (r *Read) Holders() int { return count(r.holders) }
+
+// Holds reports whether owner i is known to hold the joined record.
+func (r *Read) Holds(i int) bool { return r.holders>>i&1 == 1 }
+
+// Stale reports whether owner i answered and holds less than the join.
+func (r *Read) Stale(i int) bool { return r.answered&^r.holders>>i&1 == 1 }
+
+// AllDamaged reports whether every owner found its copy damaged.
+func (r *Read) AllDamaged() bool { return count(r.damaged) == r.owners }
+
+// Agreed reports whether every owner that answered holds the same.
+func (r *Read) Agreed() bool { return r.holders == r.answered }

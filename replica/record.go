@@ -1,0 +1,87 @@
+package replica
+
+import (
+	"bytes"
+	"fmt"
+
+	"example.com/kvstore/vclock"
+)
+
+// A Record is what one replica holds of one key, without the key. The zero
+// Record is a key never written.
+type Record struct {
+	// Dot is the write event of a plain record; for a causal one, the highest
+	// dot of its history.
+	Dot vclock.Dot
+	// Causal says that Value is an encoded vclock.Set.
+	Causal    bool
+	Tombstone bool
+	// Deadline is when the value expires, in Unix milliseconds; 0 is never.
+	Deadline int64
+	Value    []byte
+}
+
+// Found reports whether the replica holds anything, a tombstone included.
+func (r Record) Found() bool { return !r.Dot.IsZero() }
+
+// Expired reports whether the value's deadline has passed at the coordinator's
+// wall clock (Unix milliseconds).
+func (r Record) Expired(nowMillis int64) bool {
+	return r.Deadline != 0 && r.Deadline <= nowMillis
+}
+
+// Same reports whether two replicas hold the same: a dot names one write only
+// (I6), so plain records are compared by dot alone.
+func (r Record) Same(s Record) bool {
+	if r.Causal || s.Causal {
+		return r.Causal == s.Causal && bytes.Equal(r.Value, s.Value)
+	}
+	return r.Dot == s.Dot
+}
+
+// Join merges two records of one key (I2). The result may alias either one's
+// Value.
+func Join(a, b Record) (Record, error) {
+	switch {
+	case !a.Found():
+		return b, nil
+	case !b.Found():
+		return a, nil
+	case !a.Causal && !b.Causal:
+		if a.Dot.Less(b.Dot) {
+			return b, nil
+		}
+		return a, nil
+	}
+	x, err := a.set()
+	if err != nil {
+		return Record{}, err
+	}
+	y, err := b.set()
+	if err != nil {
+		return Record{}, err
+	}
+	return fromSet(vclock.Join(x, y)), nil
+}
+
+// set gives the record's causal form.
+func (r Record) set() (vclock.Set, error) {
+	if r.Causal {
+		s, err := vclock.DecodeSet(r.Value)
+		if err != nil {
+			return vclock.Set{}, fmt.Errorf("replica: causal record: %w", err)
+		}
+		return s, nil
+	}
+	return vclock.Plain(vclock.Sibling{Dot: r.Dot, Tombstone: r.Tombstone, Deadline: r.Deadline, Value: r.Value}), nil
+}
+
+// fromSet gives the record of a set: a plain one where the set has no more to
+// say, so that equal sets are equal records.
+func fromSet(s vclock.Set) Record {
+	if s.IsPlain() {
+		v := s.Siblings[0]
+		return Record{Dot: v.Dot, Tombstone: v.Tombstone, Deadline: v.Deadline, Value: v.Value}
+	}
+	return Record{Dot: s.Max(), Causal: true, Value: vclock.AppendSet(nil, s)}
+}
