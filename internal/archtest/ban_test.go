@@ -38,7 +38,7 @@ var bans = map[string]ban{
 	"io/ioutil":     {except(), useVFS},
 	"path/filepath": {names("Abs", "EvalSymlinks", "Glob", "Walk", "WalkDir"), useVFS},
 	"net": {func(name string) bool {
-		return prefixed(name, "Dial", "Listen", "Lookup", "Resolve", "File", "Interface") || name == "DefaultResolver" || name == "Resolver"
+		return prefixed(name, "Dial", "Listen", "Lookup", "Resolve", "File", "Interface", "DefaultResolver") && name != "Listener"
 	}, useNetwork},
 	"net/http": {names("DefaultClient", "DefaultTransport", "Get", "Head", "ListenAndServe", "ListenAndServeTLS", "Post", "PostForm",
 		"Serve", "ServeTLS", "Server", "Client", "Transport"), "handlers serve, programs listen"},
@@ -71,15 +71,20 @@ type permit struct {
 
 // permits are the few places where the outside world begins.
 var permits = map[string]permit{
-	"clock.go":              {[]string{"time"}, "the default of Options.Clock"},
-	"lsm/vfs/os.go":         {[]string{"os"}, "the real file system"},
-	"lsm/vfs/os_linux.go":   {[]string{xsys}, "the real file system: fdatasync, fallocate"},
-	"lsm/vfs/os_other.go":   {[]string{"os"}, "the real file system, where nothing better is known"},
-	"lsm/vfs/os_unix.go":    {[]string{"os", xsys}, "the real file system: flock, statfs"},
-	"lsm/vfs/os_windows.go": {[]string{"os", xsys}, "the real file system: locks, free space"},
-	"transport/real.go":     {[]string{"time", "crypto/rand"}, "the real clock and nonces of the handshake"},
-	"examples/...":          {[]string{"*"}, "programs: they own their process"},
-	"cmd/...":               {[]string{"*"}, "programs: they own their process"},
+	"clock.go":                 {[]string{"time"}, "the default of Options.Clock"},
+	"kvstore.go":               {[]string{"math/rand/v2"}, "the default of Options.Seed"},
+	"seeds.go":                 {[]string{"net"}, "seeds may be names in the DNS"},
+	"lsm/clock.go":             {[]string{"time"}, "the default clock of a tree that is used alone"},
+	"lsm/vfs/os.go":            {[]string{"os"}, "the real file system"},
+	"lsm/vfs/os_linux.go":      {[]string{"os", xsys}, "the real file system: fdatasync, fallocate"},
+	"lsm/vfs/os_other.go":      {[]string{"os"}, "the real file system, where nothing better is known"},
+	"lsm/vfs/os_unix.go":       {[]string{"os", xsys}, "the real file system: flock, statfs"},
+	"lsm/vfs/os_windows.go":    {[]string{"os", xsys}, "the real file system: locks, free space"},
+	"transport/real.go":        {[]string{"time", "crypto/rand"}, "the real clock and nonces of the handshake"},
+	"transport/direct_unix.go": {[]string{"syscall"}, "a write to a socket that never waits"},
+	"transport/tcp.go":         {[]string{"net"}, "the real network"},
+	"examples/...":             {[]string{"*"}, "programs: they own their process"},
+	"cmd/...":                  {[]string{"*"}, "programs: they own their process"},
 }
 
 // TestBans looks for direct use of clock, chance, disk and network.
