@@ -1,33 +1,256 @@
-// Package manifest keeps the list of live tables and what recovery needs to
-// know, as an append-only log of atomic edits. FORMAT.md describes the bytes.
+// Package manifest keeps what recovery needs to know of a directory: the live
+// tables and where the commit log begins. It is an append-only log of edits,
+// each atomic and synced before it counts. FORMAT.md describes the bytes.
 package manifest
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"path"
+	"sync/atomic"
 
+	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/vfs"
 )
 
-// Manifest is the open manifest of a directory.
-type Manifest struct{}
+const (
+	formatVersion = 1
 
-var errTodo = errors.New("manifest: not built yet")
+	// A manifest is rewritten when it is longer than minRewriteBytes and
+	// rewriteFactor times as long as after the last rewrite.
+	minRewriteBytes = 256 << 10
+	rewriteFactor   = 4
 
-// Create makes the manifest of a new directory, durably.
-func Create(fs vfs.FS, dir string, p Params) (*Manifest, error) { return nil, errTodo }
+	// maxBytes bounds the file that Open reads.
+	maxBytes = 1 << 30
+)
 
-// Open opens the manifest of dir and cuts a torn tail. A directory without one
-// gives an error that satisfies errors.Is(err, fs.ErrNotExist).
-func Open(fs vfs.FS, dir string) (*Manifest, error) { return nil, errTodo }
+// ErrClosed says that the manifest was closed.
+var ErrClosed = errors.New("manifest: closed")
 
-// Read gives the state of the manifest of dir and writes nothing.
-func Read(fs vfs.FS, dir string) (*State, error) { return nil, errTodo }
+// Manifest is the open manifest of a directory. Only State may be called while
+// another call runs. The caller holds the lock of the directory.
+type Manifest struct {
+	fs    vfs.FS
+	dir   string
+	f     vfs.File
+	draft *draft
+	state atomic.Pointer[State] // the draft as published
 
-// State is the current state: a snapshot that is never changed.
-func (m *Manifest) State() *State { return nil }
+	at        position // where the next frame goes
+	rewriteAt int64    // length beyond which the file is rewritten
 
-// Apply makes an edit durable, then current. Not for concurrent use.
-func (m *Manifest) Apply(e Edit) error { return errTodo }
+	// err is final. After a failed sync nobody knows what the disk holds, so
+	// no edit is acknowledged any more.
+	err error
+}
 
-// Close closes the file.
-func (m *Manifest) Close() error { return nil }
+// Create makes the manifest of a new directory, durably: after a crash there is
+// none or this one. An existing one is replaced.
+func Create(fs vfs.FS, dir string, p Params) (*Manifest, error) {
+	if p.Slices == 0 || p.Slices > MaxSlices {
+		return nil, fmt.Errorf("manifest: %d slices; choose 1 to %d", p.Slices, MaxSlices)
+	}
+	m := &Manifest{fs: fs, dir: dir, draft: newDraft(p)}
+	m.state.Store(m.draft.publish())
+	if err := m.rewrite(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Open opens the manifest of dir. An edit that was being written when the
+// machine stopped, and so was never acknowledged, is cut off. Without a
+// manifest the error satisfies errors.Is(err, fs.ErrNotExist); damage is a
+// *base.CorruptError, a newer version base.ErrIncompatible.
+func Open(fs vfs.FS, dir string) (*Manifest, error) {
+	f, err := fs.OpenReadWrite(path.Join(dir, base.ManifestName))
+	if err != nil {
+		return nil, fmt.Errorf("manifest: open: %w", err)
+	}
+	d, at, size, err := read(f)
+	if err == nil {
+		err = settle(fs, dir, f, min(at.end, size))
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	m := &Manifest{fs: fs, dir: dir, f: f, draft: d, at: at}
+	m.state.Store(d.publish())
+	m.rewriteAt = max(minRewriteBytes, rewriteFactor*int64(len(m.snapshot())))
+	return m, nil
+}
+
+// Read gives the state that Open would find, and changes nothing.
+func Read(fs vfs.FS, dir string) (*State, error) {
+	f, err := fs.Open(path.Join(dir, base.ManifestName))
+	if err != nil {
+		return nil, fmt.Errorf("manifest: open: %w", err)
+	}
+	defer f.Close()
+	d, _, _, err := read(f)
+	if err != nil {
+		return nil, err
+	}
+	return d.publish(), nil
+}
+
+func read(f vfs.File) (d *draft, at position, size int64, err error) {
+	if size, err = f.Size(); err != nil {
+		return nil, position{}, 0, fmt.Errorf("manifest: size: %w", err)
+	}
+	if size > maxBytes {
+		return nil, position{}, 0, base.Corrupt(base.ManifestName, 0, fmt.Sprintf("at most %d bytes", maxBytes), size)
+	}
+	b := make([]byte, size)
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		return nil, position{}, 0, fmt.Errorf("manifest: read at %d: %w", n, err)
+	}
+	d, at, err = decode(b)
+	return d, at, size, err
+}
+
+// settle cuts the file and makes what was read durable: a process that was
+// killed may have left an edit or a rename unsynced, and what is built on them
+// must not outlive them.
+func settle(fs vfs.FS, dir string, f vfs.File, end int64) error {
+	if err := cut(f, end); err != nil {
+		return err
+	}
+	if err := fs.SyncDir(dir); err != nil {
+		return fmt.Errorf("manifest: sync the directory: %w", err)
+	}
+	return nil
+}
+
+// cut ends the file at the given length and syncs it.
+func cut(f vfs.File, end int64) error {
+	if err := f.Truncate(end); err != nil {
+		return fmt.Errorf("manifest: cut the torn tail: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("manifest: sync: %w", err)
+	}
+	return nil
+}
+
+// State is the current state. It is never changed; any goroutine may call State
+// at any time.
+func (m *Manifest) State() *State { return m.state.Load() }
+
+// Apply makes an edit durable and then current. When writing fails, for want of
+// space for instance, the edit did not happen and Apply may be called again. A
+// failed sync is final: the next Open may or may not find that edit, so every
+// file that either state names must stay, and this Manifest refuses all others.
+func (m *Manifest) Apply(e Edit) error {
+	if m.err != nil {
+		return m.err
+	}
+	if err := m.draft.check(e); err != nil {
+		return err
+	}
+	payload := appendEdit(nil, nil, e)
+	switch {
+	case len(payload) == 0:
+		return nil
+	case len(payload) > maxEditBytes:
+		return fmt.Errorf("manifest: edit of %d bytes, %d allowed; split it", len(payload), maxEditBytes)
+	}
+	frame := appendFrame(nil, m.at, payload)
+	if _, err := m.f.WriteAt(frame, m.at.end); err != nil {
+		if err := cut(m.f, m.at.end); err != nil {
+			m.err = err // some of the edit may be on disk
+		}
+		return fmt.Errorf("manifest: write: %w", err)
+	}
+	if err := m.f.Sync(); err != nil {
+		m.err = fmt.Errorf("manifest: sync: %w", err)
+		return m.err
+	}
+	m.at = m.at.behind(payload, frameSum(frame))
+	m.draft.apply(e)
+	m.state.Store(m.draft.publish())
+
+	seal, off := m.at.seal()
+	_, _ = m.f.WriteAt(seal, off) // the edit is good without it
+	if m.at.end > m.rewriteAt {
+		m.shorten()
+	}
+	return nil
+}
+
+// shorten rewrites a long manifest. Where that fails, the long one goes on
+// until it has doubled, unless a sync failed.
+func (m *Manifest) shorten() {
+	if err := m.rewrite(); err != nil {
+		m.rewriteAt = 2 * m.at.end
+	}
+}
+
+// snapshot is the edit that makes the current state out of nothing.
+func (m *Manifest) snapshot() []byte {
+	s := m.State()
+	return appendEdit(nil, &s.Params, Edit{Add: s.Tables, NextFile: s.NextFile, LogFrom: s.LogFrom})
+}
+
+// rewrite writes the current state into a fresh file, which takes the place of
+// the old one, if any, atomically.
+func (m *Manifest) rewrite() error {
+	generation := m.at.generation + 1
+	b := base.AppendHeader(nil, base.ManifestMagic, base.Header{Version: formatVersion, Number: generation})
+	at := position{generation, base.HeaderBytes, binary.LittleEndian.Uint32(b[base.HeaderBytes-4:])}
+	snapshot := m.snapshot()
+	b = appendFrame(b, at, snapshot)
+	at = at.behind(snapshot, frameSum(b[at.end:]))
+	seal, _ := at.seal()
+	b = append(b, seal...)
+	tmp, name := path.Join(m.dir, base.ManifestTmpName), path.Join(m.dir, base.ManifestName)
+	f, err := m.fs.Create(tmp)
+	if err != nil {
+		return fmt.Errorf("manifest: rewrite: %w", err)
+	}
+	if err := m.replace(f, b, tmp, name); err != nil {
+		f.Close()
+		return err
+	}
+	if m.f != nil {
+		m.f.Close() // its bytes were synced, and are superseded
+	}
+	m.f, m.at = f, at
+	m.rewriteAt = max(minRewriteBytes, rewriteFactor*at.end)
+	return nil
+}
+
+// replace fills f with b and moves it from tmp to name.
+func (m *Manifest) replace(f vfs.File, b []byte, tmp, name string) error {
+	if _, err := f.WriteAt(b, 0); err != nil {
+		return fmt.Errorf("manifest: rewrite: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		m.err = fmt.Errorf("manifest: sync: %w", err)
+		return m.err
+	}
+	if err := m.fs.Rename(tmp, name); err != nil {
+		return fmt.Errorf("manifest: rewrite: %w", err)
+	}
+	if err := m.fs.SyncDir(m.dir); err != nil {
+		m.err = fmt.Errorf("manifest: sync the directory: %w", err)
+		return m.err
+	}
+	return nil
+}
+
+// Close closes the file. It may be called twice.
+func (m *Manifest) Close() error {
+	if m.f == nil {
+		return nil
+	}
+	err := m.f.Close()
+	m.f = nil
+	if m.err == nil {
+		m.err = ErrClosed
+	}
+	return err
+}

@@ -3,6 +3,8 @@ package manifest
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 
 	"example.com/kvstore/lsm/internal/table"
@@ -56,41 +58,56 @@ func (s *State) Find(id uint64) (Table, bool) {
 	return s.Tables[i], true
 }
 
-// apply gives the state after e and leaves s as it is.
-func (s *State) apply(e Edit) (*State, error) {
-	next := *s
-	next.NextFile = max(s.NextFile, e.NextFile)
-	next.LogFrom = max(s.LogFrom, e.LogFrom)
-	live := make(map[uint64]int, len(s.Tables)+len(e.Add))
-	for i, t := range s.Tables {
-		live[t.ID] = i
-	}
+// draft is a State under construction: its tables are in live, not in Tables.
+type draft struct {
+	State
+	live map[uint64]Table
+}
+
+func newDraft(p Params) *draft {
+	return &draft{State: State{Params: p, NextFile: 1}, live: make(map[uint64]Table)}
+}
+
+// check says why e cannot be applied, if so.
+func (d *draft) check(e Edit) error {
+	removed := make(map[uint64]bool, len(e.Remove))
 	for _, id := range e.Remove {
-		if _, ok := live[id]; !ok {
-			return nil, fmt.Errorf("manifest: edit removes table %d, which is not live", id)
+		if _, ok := d.live[id]; !ok || removed[id] {
+			return fmt.Errorf("manifest: edit removes table %d, which is not live", id)
 		}
-		delete(live, id)
+		removed[id] = true
 	}
-	next.Tables = make([]Table, 0, len(live)+len(e.Add))
-	for i, t := range s.Tables {
-		if j, ok := live[t.ID]; ok && i == j {
-			next.Tables = append(next.Tables, t)
+	added := make(map[uint64]bool, len(e.Add))
+	for _, t := range e.Add {
+		if _, ok := d.live[t.ID]; ok && !removed[t.ID] || added[t.ID] {
+			return fmt.Errorf("manifest: edit adds table %d, which is live", t.ID)
 		}
+		if t.ID == math.MaxUint64 || t.Slice >= d.Slices || t.Level > MaxLevel {
+			return fmt.Errorf("manifest: edit adds table %d on slice %d and level %d: outside of %d slices and %d levels",
+				t.ID, t.Slice, t.Level, d.Slices, MaxLevel+1)
+		}
+		added[t.ID] = true
+	}
+	return nil
+}
+
+// apply applies an edit that passed check: removals, then additions.
+func (d *draft) apply(e Edit) {
+	d.NextFile, d.LogFrom = max(d.NextFile, e.NextFile), max(d.LogFrom, e.LogFrom)
+	for _, id := range e.Remove {
+		delete(d.live, id)
 	}
 	for _, t := range e.Add {
-		if _, ok := live[t.ID]; ok {
-			return nil, fmt.Errorf("manifest: edit adds table %d, which is live", t.ID)
-		}
-		if t.Slice >= s.Slices || t.Level > MaxLevel || t.ID == ^uint64(0) {
-			return nil, fmt.Errorf("manifest: edit adds table %d on slice %d, level %d: outside the directory's %d slices and %d levels",
-				t.ID, t.Slice, t.Level, s.Slices, MaxLevel+1)
-		}
-		live[t.ID] = -1
-		next.Tables = append(next.Tables, t)
-		next.NextFile = max(next.NextFile, t.ID+1)
+		d.live[t.ID] = t
+		d.NextFile = max(d.NextFile, t.ID+1)
 	}
-	slices.SortFunc(next.Tables, compareTables)
-	return &next, nil
+}
+
+// publish gives the State, which shares nothing with the draft.
+func (d *draft) publish() *State {
+	s := d.State
+	s.Tables = slices.SortedFunc(maps.Values(d.live), compareTables)
+	return &s
 }
 
 func compareTables(a, b Table) int {

@@ -90,3 +90,31 @@ func DecodeMeta(b []byte) (m Meta, rest []byte, err error) {
 	}
 	return m, b[metaBytes:], nil
 }
+
+// appendProperties appends the properties section: the Meta, whose size and
+// hash only the footer knows and which are 0 here, and the actors.
+func appendProperties(dst []byte, m Meta, actors []uint64) []byte {
+	m.Bytes, m.Hash = 0, 0
+	dst = AppendMeta(dst, m)
+	dst = binary.AppendUvarint(dst, uint64(len(actors)))
+	for _, a := range actors {
+		dst = binary.LittleEndian.AppendUint64(dst, a)
+	}
+	return dst
+}
+
+func decodeProperties(b []byte) (m Meta, actors []uint64, ok bool) {
+	m, b, err := DecodeMeta(b)
+	if err != nil || m.Bytes != 0 || m.Hash != 0 {
+		return Meta{}, nil, false
+	}
+	n, k := binary.Uvarint(b)
+	if k <= 0 || n > maxActors || uint64(len(b)-k) != 8*n {
+		return Meta{}, nil, false
+	}
+	actors = make([]uint64, n)
+	for i := range actors {
+		actors[i] = binary.LittleEndian.Uint64(b[k+8*i:])
+	}
+	return m, actors, true
+}

@@ -1,56 +1,203 @@
 package table
 
 import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/klauspost/compress/s2"
+
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/vfs"
 )
 
-// Reader reads a table.
-type Reader struct{}
-
-// Scratch is the memory of one Get.
-type Scratch struct{}
-
-// Open opens the table that m describes.
-func Open(f vfs.File, m Meta) (*Reader, error) { return nil, errTodo }
-
-// ReadMeta reads the properties of a table from the file alone.
-func ReadMeta(f vfs.File, id uint64) (Meta, error) { return Meta{}, errTodo }
-
-// Meta describes the table.
-func (r *Reader) Meta() Meta { return Meta{} }
-
-// MemoryBytes is what the index and filter hold in memory.
-func (r *Reader) MemoryBytes() int { return 0 }
-
-// MayContain reports whether the filter admits the token.
-func (r *Reader) MayContain(token uint64) bool { return true }
-
-// Get looks a record up.
-func (r *Reader) Get(token uint64, key []byte, s *Scratch) (base.Record, bool, error) {
-	return base.Record{}, false, errTodo
+// A Reader reads a table. It holds the index and the filter in memory and reads
+// blocks with ReadAt; nothing it gives out is unverified. It is safe for
+// concurrent use.
+type Reader struct {
+	f      vfs.File
+	name   string
+	meta   Meta
+	foot   footer
+	filter filter
+	index  index
+	actors []uint64
 }
 
-// Verify reads the whole file and checks everything in it.
-func (r *Reader) Verify(pace func(bytes int) error) error { return errTodo }
+// Open opens the table that m describes, with which the file must agree. The
+// Reader owns f from then on; after an error f is still the caller's.
+func Open(f vfs.File, m Meta) (*Reader, error) {
+	r := &Reader{f: f, name: base.TableName(m.ID), meta: m}
+	found, actors, foot, err := readMeta(f, m.ID)
+	if err != nil {
+		return nil, err
+	}
+	if found != m {
+		return nil, base.Corrupt(r.name, int64(foot.properties), fmt.Sprintf("the table of the manifest, %+v", m), fmt.Sprintf("%+v", found))
+	}
+	r.foot, r.actors = foot, actors
+	b, err := readSection(f, m.ID, foot.filter, foot.index)
+	if err != nil {
+		return nil, err
+	}
+	var known, ok bool
+	if r.filter, known, ok = decodeFilter(b); !ok {
+		if !known {
+			return nil, fmt.Errorf("%w: %s has filter scheme %d", base.ErrIncompatible, r.name, b[0])
+		}
+		return nil, base.Corrupt(r.name, int64(foot.filter), "a filter", "something else")
+	}
+	if b, err = readSection(f, m.ID, foot.index, foot.properties); err != nil {
+		return nil, err
+	}
+	if r.index, ok = decodeIndex(b, foot.filter); !ok || (m.Count == 0) != (len(r.index.first) == 0) {
+		return nil, base.Corrupt(r.name, int64(foot.index), "an index of blocks that end at the filter", "something else")
+	}
+	return r, nil
+}
+
+// ReadMeta gives the Meta of the table with file number id from the file alone.
+// It reads only the properties; Verify checks the rest.
+func ReadMeta(f vfs.File, id uint64) (Meta, error) {
+	m, _, _, err := readMeta(f, id)
+	return m, err
+}
+
+func readMeta(f vfs.File, id uint64) (Meta, []uint64, footer, error) {
+	foot, err := readFooter(f, id)
+	if err != nil {
+		return Meta{}, nil, footer{}, err
+	}
+	b, err := readSection(f, id, foot.properties, foot.at)
+	if err != nil {
+		return Meta{}, nil, footer{}, err
+	}
+	m, actors, ok := decodeProperties(b)
+	if !ok || m.ID != id {
+		return Meta{}, nil, footer{}, base.Corrupt(base.TableName(id), int64(foot.properties), fmt.Sprintf("properties of table %d", id), "something else")
+	}
+	m.Bytes, m.Hash = foot.at+footerBytes, foot.hash
+	return m, actors, foot, nil
+}
+
+// Meta describes the table.
+func (r *Reader) Meta() Meta { return r.meta }
+
+// MemoryBytes is what index, filter and actors hold in memory. To give it back,
+// close the Reader and open the table again when needed.
+func (r *Reader) MemoryBytes() int {
+	return r.index.memoryBytes() + r.filter.memoryBytes() + 8*len(r.actors)
+}
+
+// MayContain is false when no record of the table has the token. A false
+// positive is as likely as the filter's bits a key make it.
+func (r *Reader) MayContain(token uint64) bool {
+	return token >= r.meta.MinToken && token <= r.meta.MaxToken && r.filter.mayContain(token)
+}
 
 // Close closes the file.
-func (r *Reader) Close() error { return nil }
+func (r *Reader) Close() error { return r.f.Close() }
 
-// Iter iterates over the tokens lo to hi, both included.
-func (r *Reader) Iter(lo, hi uint64) *Iter { return &Iter{} }
+// scratchBytes is what a Scratch keeps; memory of a larger block is let go when
+// the next smaller one is read.
+const scratchBytes = 256 << 10
 
-// Iter is an iterator.
-type Iter struct{}
+// Scratch is the memory of a Get. The zero value is ready; one Get uses it at a
+// time. Once it has grown to the size of a block, Get does not allocate.
+type Scratch struct {
+	stored, content []byte
+}
 
-// Next moves to the next record.
-func (it *Iter) Next() bool { return false }
+func resize(b []byte, n int) []byte {
+	if n > cap(b) || (cap(b) > scratchBytes && n <= scratchBytes) {
+		return make([]byte, n, max(n, 2*defaultBlockBytes))
+	}
+	return b[:n]
+}
 
-// Record is the current record.
-func (it *Iter) Record() *base.Record { return nil }
+// Get gives the record of (token, key). Its slices lie in the Scratch and are
+// valid until that is used again. It does not ask the filter: MayContain first.
+// Damage is a *base.CorruptError, never an absent record.
+func (r *Reader) Get(token uint64, key []byte, s *Scratch) (base.Record, bool, error) {
+	if token > r.meta.MaxToken {
+		return base.Record{}, false, nil
+	}
+	lo, hi := r.index.blocks(token)
+	if hi < lo {
+		return base.Record{}, false, nil
+	}
+	var b block
+	loaded := -1
+	for lo < hi { // chosen keys only: a token that goes on over blocks
+		mid := int(uint(lo+hi+1) >> 1)
+		var err error
+		if b, err = r.load(mid, s); err != nil {
+			return base.Record{}, false, err
+		}
+		loaded = mid
+		if b.compare(0, token, key) <= 0 {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	if loaded != lo {
+		var err error
+		if b, err = r.load(lo, s); err != nil {
+			return base.Record{}, false, err
+		}
+	}
+	i, found := b.search(token, key)
+	if !found {
+		return base.Record{}, false, nil
+	}
+	var rec base.Record
+	if !b.record(i, r.actors, &rec) {
+		return base.Record{}, false, r.malformed(lo)
+	}
+	return rec, true, nil
+}
 
-// Err is the error that ended the iteration.
-func (it *Iter) Err() error { return errTodo }
+// load reads block i into the Scratch.
+func (r *Reader) load(i int, s *Scratch) (block, error) {
+	from, to := r.index.offset[i], r.index.offset[i+1]
+	s.stored = resize(s.stored, int(to-from)) // at most maxStoredBytes, and within the file
+	if err := readAt(r.f, r.name, s.stored, int64(from)); err != nil {
+		return block{}, err
+	}
+	return r.unpack(i, s.stored, s)
+}
 
-// Close releases the iterator.
-func (it *Iter) Close() error { return nil }
+// unpack verifies, decompresses and parses block i, whose stored bytes it may
+// change.
+func (r *Reader) unpack(i int, stored []byte, s *Scratch) (block, error) {
+	off, n := int64(r.index.offset[i]), len(stored)-4
+	if want, found := base.Checksum(r.meta.ID, off, stored[:n]), binary.LittleEndian.Uint32(stored[n:]); want != found {
+		return block{}, base.Corrupt(r.name, off, want, found)
+	}
+	content, kind := stored[:n-1], stored[n-1]
+	switch kind {
+	case storedRaw:
+	case storedS2:
+		size, err := s2.DecodedLen(content)
+		if err != nil || size > maxBlockBytes {
+			return block{}, r.malformed(i)
+		}
+		s.content = resize(s.content, size)
+		if content, err = s2.Decode(s.content, content); err != nil {
+			return block{}, r.malformed(i)
+		}
+	default:
+		return block{}, fmt.Errorf("%w: %s has compression %d at offset %d", base.ErrIncompatible, r.name, kind, off)
+	}
+	b, ok := parseBlock(content, r.index.first[i])
+	if !ok || b.slot(0) != 0 {
+		return block{}, r.malformed(i)
+	}
+	return b, nil
+}
+
+// malformed says that block i passes its checksum and still is no block of
+// records.
+func (r *Reader) malformed(i int) error {
+	return base.Corrupt(r.name, int64(r.index.offset[i]), "a block of records", "something else")
+}
