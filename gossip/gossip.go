@@ -71,9 +71,8 @@ type Gossip struct {
 	now    time.Time // the caller's time of the running event
 
 	self      *member
-	table     map[string]*member // self included
-	sorted    []*member          // the same, by id
-	count     [Dead + 1]int      // members by state
+	sorted    []*member     // the table: all members by id, this node included
+	count     [Dead + 1]int // members by state
 	forgotten map[string]bool
 
 	round time.Duration // when the next round is due
@@ -86,6 +85,7 @@ type Gossip struct {
 	news     []*member // what is told first, see news.go
 	digestAt int       // where in sorted the next digest goes on
 	joinAt   int       // where in sorted the next answer to a joiner goes on
+	foundAt  int       // where in sorted the last entry was about
 	changed  []*member
 	accused  bool // since the last round somebody held this node for suspect or dead
 
@@ -109,7 +109,6 @@ func New(c Config) *Gossip {
 	g := &Gossip{
 		config:    c,
 		random:    rand.New(rand.NewPCG(c.Seed, h.Sum64())),
-		table:     map[string]*member{},
 		forgotten: map[string]bool{},
 	}
 	g.self = &member{
@@ -173,7 +172,7 @@ func (g *Gossip) runRound() {
 		g.ping(first, digestBytes)
 	}
 	if second := g.randomMember(first); second != nil {
-		g.ping(second, digestBytes)
+		g.ping(second, shortBytes)
 	}
 	g.pingDead()
 	g.pingSeeds()
@@ -265,7 +264,7 @@ func (g *Gossip) Forget(id string) {
 		return
 	}
 	g.forgotten[strings.Clone(id)] = true
-	if m := g.table[id]; m != nil {
+	if m := g.find([]byte(id)); m != nil {
 		g.remove(m)
 	}
 }
@@ -301,21 +300,47 @@ func (g *Gossip) note(m *member) {
 	}
 }
 
-func byID(m *member, id string) int { return strings.Compare(m.id, id) }
+// position returns where id is in sorted, or would be.
+func (g *Gossip) position(id []byte) (at int, found bool) {
+	return slices.BinarySearchFunc(g.sorted, id, func(m *member, id []byte) int {
+		switch {
+		case m.id < string(id): // compares without allocating
+			return -1
+		case m.id == string(id):
+			return 0
+		}
+		return 1
+	})
+}
+
+// find returns the member with that id, or nil. Digests go through the table in
+// order, so the members after the one found last are tried first.
+func (g *Gossip) find(id []byte) *member {
+	for i := g.foundAt; i < min(g.foundAt+4, len(g.sorted)); i++ {
+		if m := g.sorted[i]; m.id == string(id) {
+			g.foundAt = i
+			return m
+		}
+	}
+	i, found := g.position(id)
+	if !found {
+		return nil
+	}
+	g.foundAt = i
+	return g.sorted[i]
+}
 
 // insert adds m to the table.
 func (g *Gossip) insert(m *member) {
-	i, _ := slices.BinarySearchFunc(g.sorted, m.id, byID)
+	i, _ := g.position([]byte(m.id))
 	g.sorted = slices.Insert(g.sorted, i, m)
-	g.table[m.id] = m
 	g.count[m.state]++
 }
 
 // remove takes m out of the table; the lists drop it when they come to it.
 func (g *Gossip) remove(m *member) {
-	i, _ := slices.BinarySearchFunc(g.sorted, m.id, byID)
+	i, _ := g.position([]byte(m.id))
 	g.sorted = slices.Delete(g.sorted, i, i+1)
-	delete(g.table, m.id)
 	g.count[m.state]--
 	m.gone = true
 	gone := func(m *member) bool { return m.gone }

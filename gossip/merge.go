@@ -82,7 +82,7 @@ func (g *Gossip) Step(now time.Time, msg []byte) []Message {
 // probe said what this node believed. An answer beyond the bounds is true all the
 // same, and one below denies the belief: it was forged too high to be refuted.
 func (g *Gossip) believe(h *header) {
-	m, v := g.table[string(h.from.id)], h.from.version
+	m, v := g.find(h.from.id), h.from.version
 	if m == nil || m.nonce == 0 || m.nonce != h.nonce {
 		return
 	}
@@ -97,7 +97,7 @@ func (g *Gossip) believe(h *header) {
 
 // listen counts what a member says itself as a sign of life, unless it is old.
 func (g *Gossip) listen(from *entry) {
-	if m := g.table[string(from.id)]; m != nil && m.version == from.version {
+	if m := g.find(from.id); m != nil && m.version == from.version {
 		g.answered(m)
 	}
 }
@@ -110,7 +110,7 @@ func (g *Gossip) merge(b []byte, e *entry, k kind) []byte {
 	if rel == equal || len(b) > replyBytes {
 		return b
 	}
-	m := g.table[string(e.id)]
+	m := g.find(e.id)
 	if rel == behind {
 		switch {
 		case k == kindDelta:
@@ -129,7 +129,7 @@ func (g *Gossip) merge(b []byte, e *entry, k kind) []byte {
 
 // learn takes e into the table, as far as it is news and believable.
 func (g *Gossip) learn(e *entry) relation {
-	m := g.table[string(e.id)]
+	m := g.find(e.id)
 	switch {
 	case m == g.self:
 		return g.hearOfSelf(e)

@@ -12,7 +12,8 @@ const (
 	MaxMetaBytes    = 512
 	MaxMessageBytes = 64 << 10 // no longer message is accepted
 
-	digestBytes = 1400     // a round's message: fits one packet
+	digestBytes = 1000     // a round's message: fits one packet
+	shortBytes  = 400      // its second message: news, and the whole table of a small cluster
 	replyBytes  = 16 << 10 // a reply that carries bodies
 
 	formatVersion = 1
@@ -127,8 +128,8 @@ type reader struct {
 }
 
 func (r *reader) bytes(n uint64) []byte {
-	if r.bad || n > uint64(len(r.b)) {
-		r.bad = true
+	if n > uint64(len(r.b)) {
+		r.bad, r.b = true, nil
 		return nil
 	}
 	s := r.b[:n:n]
@@ -137,10 +138,13 @@ func (r *reader) bytes(n uint64) []byte {
 }
 
 func (r *reader) byte() byte {
-	if s := r.bytes(1); s != nil {
-		return s[0]
+	if len(r.b) == 0 {
+		r.bad = true
+		return 0
 	}
-	return 0
+	c := r.b[0]
+	r.b = r.b[1:]
+	return c
 }
 
 func (r *reader) uint16() uint64 {
@@ -151,9 +155,14 @@ func (r *reader) uint16() uint64 {
 }
 
 func (r *reader) uvarint() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 {
+		v := r.b[0]
+		r.b = r.b[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(r.b)
-	if r.bad || n <= 0 {
-		r.bad = true
+	if n <= 0 {
+		r.bad, r.b = true, nil
 		return 0
 	}
 	r.b = r.b[n:]
@@ -199,7 +208,7 @@ func (r *reader) entry(e *entry) bool {
 	if r.bad || len(r.b) == 0 {
 		return false
 	}
-	f := reader{b: r.bytes(r.uint16()), bad: r.bad}
+	f := reader{b: r.bytes(r.uint16())}
 	flags := f.byte()
 	e.state = State(flags & 3)
 	e.full = flags&flagBody != 0

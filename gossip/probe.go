@@ -149,7 +149,7 @@ func (g *Gossip) judgeSuspects() {
 
 // relay probes the member named by an ask for the one who asked.
 func (g *Gossip) relay(h *header) {
-	m := g.table[string(h.about)]
+	m := g.find(h.about)
 	if m == nil || m == g.self {
 		return
 	}
@@ -167,7 +167,7 @@ func (g *Gossip) acked(h *header) {
 		if r.nonce == h.nonce && r.target == string(h.from.id) {
 			g.relays = slices.Delete(g.relays, i, i+1)
 			b := g.open(kindVouch, r.theirs, r.target)
-			if m := g.table[r.target]; m != nil {
+			if m := g.find(h.from.id); m != nil {
 				b = appendEntry(b, m, m.bodyAt > 0)
 			}
 			g.send(r.to, b)
@@ -183,7 +183,7 @@ func (g *Gossip) acked(h *header) {
 
 // vouched handles a helper's word that a member has answered it.
 func (g *Gossip) vouched(h *header) {
-	if m := g.table[string(h.about)]; m != nil && m.waiting && m.nonce == h.nonce {
+	if m := g.find(h.about); m != nil && m.waiting && m.nonce == h.nonce {
 		g.answered(m)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -21,16 +22,18 @@ type world struct {
 
 	loss  float64
 	delay func() time.Duration
-	cut   func(from, to *node) bool // nil: everybody reaches everybody
+	cut   func(from, to *node) bool              // nil: everybody reaches everybody
+	late  func(to *node, at time.Time) time.Time // nil: delay is all
 
 	onChange func(n *node, c Change)
-	trace    func(from, to *node, body []byte)
+	trace    func(to *node, body []byte)
 }
 
 type node struct {
 	*Gossip
 	index  int
 	down   bool
+	skew   time.Duration             // of the clock it is handed
 	wake   time.Time                 // of the queued wake-up
 	frozen func(time.Time) time.Time // when an event due now is handled; nil: at once
 }
@@ -120,9 +123,8 @@ func (g *Gossip) introduce(other *Gossip) {
 	m := &member{id: o.id, version: o.version, body: o.body, bodyAt: o.bodyAt, seen: g.clock.last}
 	g.sorted = append(g.sorted, m)
 	if len(g.sorted) > 1 && g.sorted[len(g.sorted)-2].id > m.id {
-		slices.SortFunc(g.sorted, func(a, b *member) int { return byID(a, b.id) })
+		slices.SortFunc(g.sorted, func(a, b *member) int { return strings.Compare(a.id, b.id) })
 	}
-	g.table[m.id] = m
 	g.count[Alive]++
 }
 
@@ -133,7 +135,7 @@ func (w *world) push(e event) {
 }
 
 func (w *world) schedule(n *node) {
-	at := n.Next()
+	at := n.Next().Add(-n.skew)
 	if at.Before(w.now) {
 		at = w.now
 	}
@@ -149,7 +151,11 @@ func (w *world) send(from *node, messages []Message) {
 		if to == nil || w.cut != nil && w.cut(from, to) || w.random.Float64() < w.loss {
 			continue
 		}
-		w.push(event{at: w.now.Add(w.delay()), to: to, body: m.Body})
+		at := w.now.Add(w.delay())
+		if w.late != nil {
+			at = w.late(to, at)
+		}
+		w.push(event{at: at, to: to, body: m.Body})
 	}
 }
 
@@ -166,6 +172,9 @@ func (w *world) run(d time.Duration) {
 		if n.frozen != nil {
 			if at := n.frozen(w.now); at.After(w.now) {
 				e.at = at
+				if e.body != nil {
+					e.at = at.Add(time.Millisecond) // timers fire before sockets are read
+				}
 				w.push(e)
 				continue
 			}
@@ -176,12 +185,12 @@ func (w *world) run(d time.Duration) {
 				continue // moved since
 			}
 			n.wake = time.Time{}
-			out = n.Tick(w.now)
+			out = n.Tick(w.now.Add(n.skew))
 		} else {
 			if w.trace != nil {
-				w.trace(nil, n, e.body)
+				w.trace(n, e.body)
 			}
-			out = n.Step(w.now, e.body)
+			out = n.Step(w.now.Add(n.skew), e.body)
 		}
 		if w.onChange != nil {
 			for _, c := range n.Changes() {
@@ -209,7 +218,7 @@ func (w *world) runUntil(t *testing.T, limit, step time.Duration, done func() bo
 
 // state returns what n believes about id.
 func (n *node) state(id string) State {
-	if m := n.table[id]; m != nil {
+	if m := n.find([]byte(id)); m != nil {
 		return m.state
 	}
 	return 0

@@ -28,7 +28,7 @@ func spreadRounds(t *testing.T, count int, loss float64) (rounds float64, bytesP
 	id := w.nodes[0].self.id
 	took := w.runUntil(t, time.Minute, 100*time.Millisecond, func() bool {
 		for _, n := range w.nodes {
-			if string(n.table[id].meta) != "news" {
+			if string(n.find([]byte(id)).meta) != "news" {
 				return false
 			}
 		}
