@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -370,4 +372,34 @@ func TestCrashedDiskStandsAlone(t *testing.T) {
 	_, err = f.ReadAt(got, 0)
 	require.NoError(t, err)
 	require.Equal(t, "DATA", string(got))
+}
+
+// Disks found after power cuts share content with the one they come from; their
+// users do not disturb each other.
+func TestCrashUnderWay(t *testing.T) {
+	m := vfs.NewMem(1)
+	f := durable(t, m, "a", strings.Repeat("x", 20_000))
+	var wg sync.WaitGroup
+	for i := range 20 {
+		write(t, f, strings.Repeat("y", 5000), int64(i*500))
+		disk := m.Crash(uint64(i))
+		before := image(t, disk)
+		wg.Go(func() {
+			other := disk.Crash(1)
+			g, err := other.OpenReadWrite("a")
+			if err == nil {
+				g.WriteAt(make([]byte, 9000), 100)
+				g.Sync()
+				other.Corrupt("a", 19_000, 1)
+				other.Crash(2)
+			}
+			if image(t, disk) != before {
+				t.Error("the disk changed")
+			}
+		})
+		if i%3 == 0 {
+			require.NoError(t, f.Sync())
+		}
+	}
+	wg.Wait()
 }
