@@ -16,10 +16,11 @@ type Completion interface {
 
 // pending holds the calls that wait for a reply: a ring of slots without locks.
 //
-// A call draws the next id and claims the slot id mod size, or, if an older
-// call still sits there, tries the next id; so one call that hangs costs the
-// others nothing. Ids are never used twice: a reply that comes after its call
-// was given up finds another id in the slot and is dropped.
+// A call draws the next id and claims the slot id mod size. If an older call
+// still sits there, it leaps ahead: calls that hang were mostly made together and
+// sit side by side. So they cost the others nothing. Ids are never used twice: a
+// reply that comes after its call was given up finds another id in the slot and
+// is dropped.
 //
 // A slot is free (id 0), claiming (being filled or emptied by the goroutine
 // that set this) or holds the call with that id:
@@ -47,8 +48,8 @@ type slot struct {
 const (
 	claiming   = math.MaxUint64
 	blockSlots = 64
-	// maxProbes is how many slots in a row a claim finds taken before it calls
-	// the ring full.
+	// maxProbes is how many slots, evenly spread, a claim finds taken before it
+	// calls the ring full.
 	maxProbes = 64
 )
 
@@ -64,8 +65,13 @@ func newPending(n int) *pending {
 // claim stores a call and gives its id, or false when the ring is full.
 func (p *pending) claim(c Completion, tag uint64, deadline int64) (uint64, bool) {
 	mask := uint64(len(p.slots) - 1)
-	for range min(maxProbes, len(p.slots)) {
-		id := p.next.Add(1)
+	leap := max(1, uint64(len(p.slots))/maxProbes)
+	for i := range min(maxProbes, len(p.slots)) {
+		step := leap
+		if i == 0 {
+			step = 1
+		}
+		id := p.next.Add(step)
 		s := &p.slots[id&mask]
 		if !s.id.CompareAndSwap(0, claiming) {
 			continue
