@@ -18,7 +18,7 @@ const verifyBytes = 256 << 10
 // about to read, and ends with the error that pace returns. Damage is a
 // *base.CorruptError.
 func (r *Reader) Verify(pace func(bytes int) error) error {
-	hash, buf := xxhash.New(), make([]byte, verifyBytes)
+	hash, buf := xxhash.New(), make([]byte, min(verifyBytes, r.foot.at))
 	for off := uint64(0); off < r.foot.at; off += uint64(len(buf)) {
 		buf = buf[:min(uint64(len(buf)), r.foot.at-off)]
 		if pace != nil {
