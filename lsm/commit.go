@@ -1,0 +1,253 @@
+package lsm
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/wal"
+)
+
+// maxSegments bounds the log segments behind one memtable: each Open adds one.
+const maxSegments = 8
+
+// A rotation asks logLoop to seal the active memtable.
+type rotation struct {
+	m     *mem          // the newest sealed one; nil when everything is in tables
+	err   error         // set before ready is closed, like m
+	ready chan struct{} // closed by logLoop
+}
+
+// A syncTimer tells logLoop when SyncEvery asks for a sync.
+type syncTimer struct {
+	timer *time.Timer // nil unless the policy is SyncEvery
+	armed bool
+	due   atomic.Bool // set by the timer
+}
+
+// logLoop is the log's goroutine: it takes whatever was submitted, writes and
+// syncs it as one group, shows it, and completes it. The log's Writer and the
+// active memtable's place in the log are its own.
+func (t *Tree) logLoop() {
+	defer t.background.Done()
+	company := false
+	for {
+		t.queue.Wait()
+		if company {
+			// The writers that the last group woke are about to submit again:
+			// let them, one sync then serves them all.
+			runtime.Gosched()
+			runtime.Gosched()
+		}
+		last := t.closing.Load()
+		refused := t.rotateIfDue()
+		g := t.queue.Take()
+		company = len(g.Entries) > 1
+		t.commit(g, refused)
+		if last && len(g.Entries) == 0 || t.failure() != nil {
+			break
+		}
+	}
+	// Nothing is appended any more; a failure may have left something.
+	for _, e := range t.queue.Take().Entries {
+		complete(e, t.failure())
+	}
+	if t.sync.timer != nil {
+		t.sync.timer.Stop()
+	}
+	if err := t.log.Close(); err != nil && t.failure() == nil {
+		t.fail(err)
+	}
+	t.mu.Lock()
+	t.mu.logDone = true
+	t.mu.Unlock()
+	t.answerRotations(nil, ErrClosed)
+}
+
+func complete(e wal.Entry, err error) {
+	if e.Done != nil {
+		e.Done(err)
+	}
+}
+
+// commit carries a group through write, sync, memtable and completions. With
+// refused not nil there was no place for it.
+func (t *Tree) commit(g wal.Group, refused error) {
+	lazy := t.o.Sync.lazy
+	if lazy && refused == nil {
+		t.show(g, func(e *wal.Entry) bool { return !e.Sync && !e.Applied })
+		t.completeAll(g, false, nil)
+	}
+	err := refused
+	if err == nil {
+		err = t.persist(g)
+	}
+	if err != nil && (lazy || t.log.Err() != nil || !errors.Is(err, ErrNoSpace)) {
+		// What was accepted under a lazy policy cannot be refused any more; and
+		// nothing may follow a failed sync.
+		err = t.fail(err)
+	}
+	if err == nil {
+		t.show(g, func(e *wal.Entry) bool { return !lazy || e.Sync })
+	}
+	t.completeAll(g, true, err)
+	if !lazy || refused != nil {
+		t.completeAll(g, false, err)
+	}
+	if t.o.GroupDone != nil && len(g.Entries) > 0 {
+		t.o.GroupDone()
+	}
+}
+
+// completeAll completes the entries that wait for a sync whatever the policy, or
+// the others.
+func (t *Tree) completeAll(g wal.Group, sync bool, err error) {
+	for i := range g.Entries {
+		if g.Entries[i].Sync == sync {
+			complete(g.Entries[i], err)
+		}
+	}
+}
+
+// persist writes the group and syncs it if anything asks for that.
+func (t *Tree) persist(g wal.Group) error {
+	if len(g.Bytes) > wal.GroupHeaderBytes {
+		if err := t.log.Write(g.Bytes); err != nil {
+			return err
+		}
+		t.stats.groups.Add(1)
+		t.stats.logBytes.Add(uint64(len(g.Bytes)))
+		t.stats.batches.Add(uint64(len(g.Entries)))
+	}
+	due := !t.o.Sync.lazy || slices.ContainsFunc(g.Entries, func(e wal.Entry) bool { return e.Sync })
+	if t.sync.due.Swap(false) {
+		t.sync.armed, due = false, true
+	}
+	if due && t.log.Unsynced() {
+		if err := t.log.Sync(); err != nil {
+			return err
+		}
+		t.stats.syncs.Add(1)
+	}
+	if t.sync.timer != nil && t.log.Unsynced() && !t.sync.armed {
+		t.sync.armed = true
+		t.sync.timer.Reset(t.o.Sync.every)
+	}
+	return nil
+}
+
+// show joins the records of the chosen entries into the active memtable, in
+// order, and sets their Newer.
+func (t *Tree) show(g wal.Group, chosen func(*wal.Entry) bool) {
+	m, v := t.active.Load(), t.acquire()
+	defer t.release(v)
+	b := g.Bytes[wal.GroupHeaderBytes:]
+	for i := range g.Entries {
+		e := &g.Entries[i]
+		take := chosen(e)
+		for j := range e.Batch {
+			r, n, err := base.DecodeRecord(b)
+			if err != nil {
+				panic(fmt.Sprintf("lsm: a record in the log's buffer: %v", err))
+			}
+			b = b[n:]
+			if !take {
+				continue
+			}
+			newer := m.Apply(&r)
+			if d := v.newer(t, &r); newer.Less(d) {
+				newer = d
+			}
+			e.Batch[j].Newer = newer
+		}
+	}
+}
+
+// rotateIfDue begins a new memtable and segment when the active one is full or a
+// rotation was asked for. An error says why nothing can be written now.
+func (t *Tree) rotateIfDue() error {
+	t.mu.Lock()
+	asked := len(t.mu.rotations) > 0
+	t.mu.Unlock()
+	m := t.active.Load()
+	over := m.Full() || t.log.Bytes() >= t.o.MemtableBytes || m.segments > maxSegments
+	if !asked && !over {
+		return nil
+	}
+	if m.Count() == 0 && !over {
+		t.answerRotations(t.newestSealed(), nil)
+		return nil
+	}
+	err := t.waitForRoom()
+	if err == nil && !t.closing.Load() {
+		err = t.rotate()
+	}
+	if asked {
+		if err == nil && t.closing.Load() {
+			err = ErrClosed
+		}
+		t.answerRotations(t.newestSealed(), err)
+	}
+	if errors.Is(err, ErrClosed) || !over {
+		return nil // the segment that is there takes the group
+	}
+	return err
+}
+
+// waitForRoom blocks while too many memtables wait to be flushed. Writers then
+// wait in turn, or are refused, when the log's buffer is full.
+func (t *Tree) waitForRoom() error {
+	for {
+		v := t.acquire()
+		n := len(v.mems)
+		t.release(v)
+		switch {
+		case n < t.o.MaxMemtables || t.closing.Load():
+			return nil
+		case t.failure() != nil:
+			return t.failure()
+		case t.full.Load():
+			return fmt.Errorf("lsm: flushing a memtable: %w", ErrNoSpace)
+		}
+		t.stats.stalls.Add(1)
+		<-t.room
+	}
+}
+
+// rotate seals the active memtable and puts an empty one, with a segment of its
+// own, before it.
+func (t *Tree) rotate() error {
+	if err := t.log.Rotate(make([]byte, wal.GroupHeaderBytes)); err != nil {
+		return err
+	}
+	m, old := t.newMem(t.log.Segment()), t.active.Load()
+	t.change(func(v *version) { v.mems = slices.Insert(v.mems, 0, m) })
+	t.active.Store(m)
+	old.Seal()
+	kick(t.flushKick)
+	return nil
+}
+
+func (t *Tree) newestSealed() *mem {
+	v := t.acquire()
+	defer t.release(v)
+	if len(v.mems) < 2 {
+		return nil
+	}
+	return v.mems[1]
+}
+
+func (t *Tree) answerRotations(m *mem, err error) {
+	t.mu.Lock()
+	rotations := t.mu.rotations
+	t.mu.rotations = nil
+	t.mu.Unlock()
+	for _, r := range rotations {
+		r.m, r.err = m, err
+		close(r.ready)
+	}
+}

@@ -1,0 +1,143 @@
+package memtable
+
+import (
+	"bytes"
+	"sync/atomic"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/vclock"
+)
+
+// MaxShards bounds Options.Shards.
+const MaxShards = 64
+
+// Slabs are this large unless the memtable itself is small.
+const (
+	maxSlabBytes = 256 << 10
+	minSlabBytes = 512
+)
+
+// Options shape a memtable.
+type Options struct {
+	// Shards is the number of locks, a power of two up to MaxShards.
+	Shards int
+	// Bytes is when Full begins to say so.
+	Bytes int64
+	// Join joins two records of one key of which one is causal or whose dots
+	// are equal. It is called without a lock and must not keep its arguments.
+	Join func(a, b base.Record) base.Record
+}
+
+// A Table is a memtable. All methods are for any goroutine.
+type Table struct {
+	o      Options
+	shift  uint
+	shards []shard
+	bytes  atomic.Int64
+
+	writers atomic.Int64
+	sealed  atomic.Bool
+}
+
+// New returns an empty memtable.
+func New(o Options) *Table {
+	t := &Table{o: o, shards: make([]shard, o.Shards)}
+	t.shift = 64
+	for n := o.Shards; n > 1; n /= 2 {
+		t.shift--
+	}
+	slab := int(min(max(o.Bytes/256, minSlabBytes), maxSlabBytes)) &^ 7
+	for i := range t.shards {
+		t.shards[i].init(slab, &t.bytes)
+	}
+	return t
+}
+
+func (t *Table) shard(token uint64) *shard { return &t.shards[mix(token)>>t.shift] }
+
+// Get gives the record of a key; its slices point into the memtable and never
+// change.
+func (t *Table) Get(token uint64, key []byte) (base.Record, bool) {
+	m, p := t.shard(token).find(token, key)
+	if p == 0 {
+		return base.Record{}, false
+	}
+	return m.at(p), true
+}
+
+// Apply joins a copy of r into the memtable. It returns the highest dot held
+// for the key before, if that is above r's own.
+func (t *Table) Apply(r *base.Record) (newer vclock.Dot) {
+	s := t.shard(r.Token)
+	s.mu.Lock()
+	for {
+		m, p := s.find(r.Token, r.Key)
+		if p == 0 {
+			s.setLocked(s.writeLocked(r))
+			s.mu.count++
+			break
+		}
+		old := m.at(p)
+		if r.Max.Less(old.Max) {
+			newer = old.Max
+		}
+		if old.Kind != base.Causal && r.Kind != base.Causal && old.Max != r.Max {
+			if newer.IsZero() {
+				s.setLocked(s.writeLocked(r))
+			}
+			break
+		}
+		s.mu.Unlock()
+		j := t.o.Join(old, *r)
+		if same(&j, &old) {
+			return newer
+		}
+		s.mu.Lock()
+		if _, now := s.find(r.Token, r.Key); now == p {
+			s.setLocked(s.writeLocked(&j))
+			break
+		}
+	}
+	s.mu.Unlock()
+	return newer
+}
+
+func same(a, b *base.Record) bool {
+	return a.Kind == b.Kind && a.Max == b.Max && a.Min == b.Min && a.Deadline == b.Deadline && bytes.Equal(a.Value, b.Value)
+}
+
+// Bytes is the memory held.
+func (t *Table) Bytes() int64 { return t.bytes.Load() }
+
+// Full reports whether the memtable has reached its size.
+func (t *Table) Full() bool { return t.bytes.Load() >= t.o.Bytes }
+
+// Count is the number of keys.
+func (t *Table) Count() int {
+	n := 0
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		n += s.mu.count
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// Enter announces a writer that will call Apply and then Leave. It reports false
+// once the memtable is sealed: the writer goes to the next one.
+func (t *Table) Enter() bool {
+	t.writers.Add(1)
+	return !t.sealed.Load()
+}
+
+// Leave ends what Enter began, whatever that reported. It reports whether the
+// memtable is sealed and this was the last writer.
+func (t *Table) Leave() bool { return t.writers.Add(-1) == 0 && t.sealed.Load() }
+
+// Seal keeps further writers out.
+func (t *Table) Seal() { t.sealed.Store(true) }
+
+// Quiet reports whether the memtable is sealed and all writers have left, so
+// that it never changes again.
+func (t *Table) Quiet() bool { return t.sealed.Load() && t.writers.Load() == 0 }

@@ -1,0 +1,133 @@
+package memtable
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"example.com/kvstore/lsm/internal/base"
+)
+
+// A View lists the records of a memtable at one instant, in (token, key) order.
+type View struct {
+	t     *Table
+	items []item
+}
+
+// An item is a record's token and place: shard << 58 | ref.
+type item struct{ token, at uint64 }
+
+const shardShift = 58
+
+// View lists the records with tokens from lo to hi, both included. All writers
+// wait while it collects them.
+func (t *Table) View(lo, hi uint64) *View {
+	n := 0
+	for i := range t.shards {
+		t.shards[i].mu.Lock()
+		n += t.shards[i].mu.count
+	}
+	v := &View{t: t}
+	if lo == 0 && hi == ^uint64(0) {
+		v.items = make([]item, 0, n)
+	}
+	for i := range t.shards {
+		t.shards[i].collectLocked(lo, hi, func(token uint64, p ref) {
+			v.items = append(v.items, item{token, uint64(i)<<shardShift | uint64(p)})
+		})
+		t.shards[i].mu.Unlock()
+	}
+	v.sort()
+	return v
+}
+
+func (s *shard) collectLocked(lo, hi uint64, f func(token uint64, p ref)) {
+	x := s.index.Load()
+	for i := range x.slots {
+		if p := ref(x.slots[i].ref.Load()); p != 0 {
+			if token := x.slots[i].token.Load(); lo <= token && token <= hi {
+				f(token, p)
+			}
+		}
+	}
+	x.over.all(func(token uint64, _ []byte, p ref) {
+		if lo <= token && token <= hi {
+			f(token, p)
+		}
+	})
+}
+
+// Len is the number of records.
+func (v *View) Len() int { return len(v.items) }
+
+// At gives the i-th record; its slices point into the memtable.
+func (v *View) At(i int) base.Record {
+	s, p := v.place(v.items[i])
+	return s.at(p)
+}
+
+// Token gives the token of the i-th record.
+func (v *View) Token(i int) uint64 { return v.items[i].token }
+
+func (v *View) place(it item) (slabs, ref) {
+	return *v.t.shards[it.at>>shardShift].slabs.Load(), ref(it.at & (1<<shardShift - 1))
+}
+
+const (
+	radixBits  = 11
+	radixSteps = 4
+	radixSize  = 1 << radixBits
+	// Below this many items a comparison sort is as fast.
+	radixMin = 512
+)
+
+// sort orders the items by token with a radix sort over the top 44 bits, and
+// then the runs of items that agree on those by comparison.
+func (v *View) sort() {
+	if len(v.items) < radixMin {
+		slices.SortFunc(v.items, v.compare)
+		return
+	}
+	from, to := v.items, make([]item, len(v.items))
+	for step := range radixSteps {
+		shift := 64 - radixBits*(radixSteps-step)
+		var at [radixSize]int
+		for _, it := range from {
+			at[it.token>>shift&(radixSize-1)]++
+		}
+		sum := 0
+		for i, n := range at {
+			at[i] = sum
+			sum += n
+		}
+		for _, it := range from {
+			d := it.token >> shift & (radixSize - 1)
+			to[at[d]] = it
+			at[d]++
+		}
+		from, to = to, from
+	}
+	v.items = from
+	const low = 64 - radixBits*radixSteps
+	for i := 0; i < len(from); {
+		j := i + 1
+		for j < len(from) && from[j].token>>low == from[i].token>>low {
+			j++
+		}
+		if j > i+1 {
+			slices.SortFunc(from[i:j], v.compare)
+		}
+		i = j
+	}
+}
+
+func (v *View) compare(a, b item) int {
+	if a.token != b.token {
+		return cmp.Compare(a.token, b.token)
+	}
+	s, p := v.place(a)
+	_, x := s.key(p)
+	s, p = v.place(b)
+	_, y := s.key(p)
+	return bytes.Compare(x, y)
+}

@@ -1,0 +1,182 @@
+package wal
+
+import (
+	"errors"
+	"sync"
+
+	"example.com/kvstore/lsm/internal/base"
+)
+
+// ErrFull says that the buffer is at its limit: the log is slower than its
+// writers. Nothing was appended.
+var ErrFull = errors.New("lsm: too many writes are waiting for the log; try again later")
+
+// An Entry is one batch on its way through the log.
+type Entry struct {
+	// Batch is what was appended. Keys and values are in the buffer and must be
+	// read from there; the other fields stay valid until Done was called.
+	Batch []base.Record
+	// Done is called once with the outcome.
+	Done func(error)
+	// Sync says that the batch waits for a sync whatever the policy.
+	Sync bool
+	// Applied says that the records are in the memtable already.
+	Applied bool
+}
+
+// A Group is what one Take returns. It belongs to the log's goroutine until its
+// next Take.
+type Group struct {
+	// Bytes is room for a header, then the encoded records of the entries.
+	Bytes   []byte
+	Entries []Entry
+}
+
+// A Parker is what a writer waits on while the buffer is full. It is reused, by
+// one writer at a time.
+type Parker struct{ room chan struct{} } // capacity 1, never closed
+
+// NewParker returns a parker.
+func NewParker() *Parker { return &Parker{room: make(chan struct{}, 1)} }
+
+// A Buffer collects batches for the log's goroutine, which takes them whole.
+// All methods but Wait and Take are for any goroutine; nothing blocks under the
+// lock.
+type Buffer struct {
+	limit int
+	wake  chan struct{} // capacity 1; never closed
+
+	mu struct {
+		sync.Mutex
+		group  Group
+		parked []*Parker // writers waiting for room
+		asleep bool      // the log's goroutine waits for wake
+		kicked bool      // it has something else to look at
+		err    error     // why nothing is accepted any more
+	}
+	spare Group // the half that is not filled now; owned by the log's goroutine
+}
+
+// NewBuffer returns an empty buffer that accepts batches while it holds less
+// than limit bytes.
+func NewBuffer(limit int) *Buffer {
+	b := &Buffer{limit: limit, wake: make(chan struct{}, 1)}
+	b.mu.group.reset()
+	b.spare.reset()
+	return b
+}
+
+// maxSpareBytes bounds the memory that an emptied half keeps.
+const maxSpareBytes = 16 << 20
+
+func (g *Group) reset() {
+	if g.Bytes == nil || cap(g.Bytes) > maxSpareBytes {
+		g.Bytes = make([]byte, GroupHeaderBytes, 64<<10)
+	}
+	clear(g.Entries)
+	g.Bytes, g.Entries = g.Bytes[:GroupHeaderBytes], g.Entries[:0]
+}
+
+// Append copies the records of the entry's batch into the buffer, or fails with
+// ErrFull. It never blocks.
+func (b *Buffer) Append(e Entry) error {
+	b.mu.Lock()
+	if err := b.mu.err; err != nil {
+		b.mu.Unlock()
+		return err
+	}
+	g := &b.mu.group
+	if len(g.Bytes) >= b.limit {
+		b.mu.Unlock()
+		return ErrFull
+	}
+	for i := range e.Batch {
+		g.Bytes = base.AppendRecord(g.Bytes, &e.Batch[i])
+	}
+	g.Entries = append(g.Entries, e)
+	wake := b.mu.asleep
+	b.mu.asleep = false
+	b.mu.Unlock()
+	if wake {
+		b.wake <- struct{}{}
+	}
+	return nil
+}
+
+// WaitRoom blocks on p until the buffer has been emptied or closed. Others may
+// have filled it again by then.
+func (b *Buffer) WaitRoom(p *Parker) {
+	b.mu.Lock()
+	if b.mu.err != nil || len(b.mu.group.Bytes) < b.limit {
+		b.mu.Unlock()
+		return
+	}
+	b.mu.parked = append(b.mu.parked, p)
+	b.mu.Unlock()
+	<-p.room
+}
+
+// Kick makes the running or next Wait return.
+func (b *Buffer) Kick() {
+	b.mu.Lock()
+	b.mu.kicked = true
+	wake := b.mu.asleep
+	b.mu.asleep = false
+	b.mu.Unlock()
+	if wake {
+		b.wake <- struct{}{}
+	}
+}
+
+// Close makes every later Append, and every waiting one, fail with err. What was
+// appended before stays to be taken. The first err counts.
+func (b *Buffer) Close(err error) {
+	b.mu.Lock()
+	if b.mu.err == nil {
+		b.mu.err = err
+	}
+	parked := b.mu.parked
+	b.mu.parked = nil
+	b.mu.Unlock()
+	release(parked)
+	b.Kick()
+}
+
+// Wait blocks the log's goroutine until there is something to take or it was
+// kicked.
+func (b *Buffer) Wait() {
+	b.mu.Lock()
+	idle := len(b.mu.group.Entries) == 0 && !b.mu.kicked
+	b.mu.asleep = idle
+	b.mu.kicked = false
+	b.mu.Unlock()
+	if idle {
+		// Invariant: who clears asleep sends exactly one wake, so that the
+		// channel is empty whenever asleep is set.
+		<-b.wake
+		b.mu.Lock()
+		b.mu.kicked = false
+		b.mu.Unlock()
+	}
+}
+
+// Take gives all that was appended since the last Take and makes room for more.
+// The group returned before is reused.
+func (b *Buffer) Take() Group {
+	b.spare.reset()
+	b.mu.Lock()
+	b.mu.group, b.spare = b.spare, b.mu.group
+	parked := b.mu.parked
+	b.mu.parked = nil
+	b.mu.Unlock()
+	release(parked)
+	return b.spare
+}
+
+// release wakes parked writers. Each is in the list once, so that its channel
+// is empty.
+func release(parked []*Parker) {
+	for _, p := range parked {
+		p.room <- struct{}{}
+	}
+}

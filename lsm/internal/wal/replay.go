@@ -1,0 +1,292 @@
+package wal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/vfs"
+)
+
+// Recovered is what Replay found.
+type Recovered struct {
+	// At is the durable end of the chain: the last group that a later one calls
+	// synced. The next group to be written follows it.
+	At Position
+	// Tail holds the records of the groups after At, which may never have been
+	// synced. The caller shows them only after it has written them again, in the
+	// first group of a new segment: the kernel may keep pages in memory that a
+	// failed sync never brought to the disk.
+	Tail []byte
+	// Live are the numbers of the segments that hold groups.
+	Live []uint64
+	// Groups and Bytes count what was replayed.
+	Groups, Bytes uint64
+}
+
+// A Visitor gets the records of each group in turn, encoded one behind the
+// other, with the place of the first one. It must not keep them.
+type Visitor func(segment uint64, off int64, records []byte) error
+
+// Replay reads the chain of groups through the given segments, ascending, and
+// stops at its end. From is the segment where the chain must begin, 0 when there
+// may be none. It writes nothing. It fails with a *base.CorruptError when the
+// chain was longer once: see the package comment.
+func Replay(fs vfs.FS, dir string, from uint64, numbers []uint64, visit Visitor) (Recovered, error) {
+	r := replayer{visit: visit}
+	if from != 0 && (len(numbers) == 0 || numbers[0] != from) {
+		return Recovered{}, base.Corrupt(path.Join(dir, base.LogName(from)), 0, "a log segment", "no such file")
+	}
+	for _, n := range numbers {
+		if err := r.segment(fs, dir, n, n == from); err != nil {
+			return Recovered{}, err
+		}
+	}
+	i := r.find(r.synced)
+	for _, b := range r.ends[i+1:] {
+		r.out.Tail = append(r.out.Tail, b.records...)
+	}
+	if i >= 0 {
+		r.out.At = r.ends[i].Position
+	} else if len(r.ends) > 0 { // the very first group of a directory
+		r.out.At = Position{Sequence: r.ends[0].Sequence - 1, End: r.ends[0].previous}
+	}
+	return r.out, nil
+}
+
+// An end is where a valid group ends. Those above the synced sequence keep their
+// records, for Recovered.Tail.
+type end struct {
+	Position
+	previous int64
+	records  []byte
+}
+
+type replayer struct {
+	visit Visitor
+	out   Recovered
+	// ends are those of the last groups, ascending by sequence without gaps:
+	// all from the synced one on.
+	ends   []end
+	synced uint64 // the highest sequence that a valid group calls durable
+}
+
+// find gives the index in ends of a sequence, or -1.
+func (r *replayer) find(sequence uint64) int {
+	if len(r.ends) == 0 || sequence < r.ends[0].Sequence {
+		return -1
+	}
+	i := sequence - r.ends[0].Sequence
+	if i >= uint64(len(r.ends)) {
+		return -1
+	}
+	return int(i)
+}
+
+// segment reads the groups of one segment. A segment without any valid group
+// was never used, unless it must be there.
+func (r *replayer) segment(fs vfs.FS, dir string, number uint64, must bool) error {
+	name := path.Join(dir, base.LogName(number))
+	f, err := fs.Open(name)
+	if err != nil {
+		return fmt.Errorf("lsm: opening a log segment: %w", err)
+	}
+	defer f.Close()
+	w, err := newWindow(f)
+	if err != nil {
+		return fmt.Errorf("lsm: reading %s: %w", name, err)
+	}
+	bad := r.header(w, number, name)
+	if errors.Is(bad, base.ErrIncompatible) {
+		return bad
+	}
+	off := int64(base.HeaderBytes)
+	for first := true; bad == nil; first = false {
+		g, records, ok, err := w.group(number, off)
+		if err != nil {
+			return fmt.Errorf("lsm: reading %s: %w", name, err)
+		}
+		switch {
+		case !ok:
+			bad = base.Corrupt(name, off, "a log group", "bytes that do not verify")
+		case first:
+			err = r.follow(g, name, off)
+		case g.sequence != r.last().Sequence+1 || int64(g.previous) != r.last().End:
+			bad = base.Corrupt(name, off, fmt.Sprintf("group %d", r.last().Sequence+1), fmt.Sprintf("group %d", g.sequence))
+		}
+		if err != nil {
+			return err
+		}
+		if bad != nil {
+			break
+		}
+		if first {
+			r.out.Live = append(r.out.Live, number)
+		}
+		if err := r.add(g, off, records); err != nil {
+			return err
+		}
+		off += g.bytes()
+	}
+	unused := len(r.out.Live) == 0 || r.out.Live[len(r.out.Live)-1] != number
+	if unused && must {
+		return bad
+	}
+	// Bytes behind the end are old or torn, unless a group among them says
+	// that what should be here was durable.
+	next := uint64(1)
+	if !unused {
+		next = r.last().Sequence + 1
+	}
+	found, err := w.search(number, off, next)
+	if err != nil {
+		return fmt.Errorf("lsm: reading %s: %w", name, err)
+	}
+	if found {
+		return bad
+	}
+	return nil
+}
+
+func (r *replayer) header(w *window, number uint64, name string) error {
+	b, err := w.bytes(0, base.HeaderBytes)
+	if err != nil {
+		return fmt.Errorf("lsm: reading %s: %w", name, err)
+	}
+	h, err := base.DecodeHeader(b, base.LogMagic, Version, name)
+	if err == nil && h.Number != number {
+		err = base.Corrupt(name, 0, fmt.Sprintf("segment %d", number), fmt.Sprintf("segment %d", h.Number))
+	}
+	return err
+}
+
+func (r *replayer) last() *end { return &r.ends[len(r.ends)-1] }
+
+// follow checks that g, the first group of a segment, continues the chain, and
+// drops the groups that it replaces: a segment made by recovery begins with the
+// unproven groups of the one before.
+func (r *replayer) follow(g group, name string, off int64) error {
+	if len(r.ends) == 0 {
+		return nil
+	}
+	if first := &r.ends[0]; g.sequence == first.Sequence && int64(g.previous) == first.previous {
+		r.ends = r.ends[:0]
+		return nil
+	}
+	i := r.find(g.sequence - 1)
+	if i < 0 || r.ends[i].End != int64(g.previous) {
+		return base.Corrupt(name, off, fmt.Sprintf("group %d", r.last().Sequence+1), fmt.Sprintf("group %d after offset %d", g.sequence, g.previous))
+	}
+	r.ends = r.ends[:i+1]
+	return nil
+}
+
+// add replays a valid group.
+func (r *replayer) add(g group, off int64, records []byte) error {
+	if err := r.visit(g.segment, off+GroupHeaderBytes, records); err != nil {
+		return err
+	}
+	r.out.Groups++
+	r.out.Bytes += uint64(g.bytes())
+	r.ends = append(r.ends, end{
+		Position: Position{Segment: g.segment, Sequence: g.sequence, End: off + g.bytes()},
+		previous: int64(g.previous),
+		records:  bytes.Clone(records),
+	})
+	r.synced = max(r.synced, g.synced)
+	if i := r.find(r.synced); i > 0 {
+		r.ends = slices.Delete(r.ends, 0, i)
+	}
+	return nil
+}
+
+// windowBytes is how much of a segment is read at once.
+const windowBytes = 1 << 20
+
+// A window is the part of a segment that is in memory.
+type window struct {
+	f     vfs.File
+	size  int64
+	start int64
+	buf   []byte
+}
+
+func newWindow(f vfs.File) (*window, error) {
+	size, err := f.Size()
+	return &window{f: f, size: size}, err
+}
+
+// bytes gives n bytes at off, or fewer at the end of the file, until its next
+// call.
+func (w *window) bytes(off, n int64) ([]byte, error) {
+	n = max(min(n, w.size-off), 0)
+	if off < w.start || off+n > w.start+int64(len(w.buf)) {
+		w.start = off
+		w.buf = slices.Grow(w.buf[:0], int(max(n, windowBytes)))[:max(n, min(windowBytes, w.size-off))]
+		if k, err := w.f.ReadAt(w.buf, off); k < len(w.buf) {
+			w.buf = w.buf[:0]
+			return nil, err
+		}
+	}
+	return w.buf[off-w.start:][:n], nil
+}
+
+// group reads the group of a segment at off. Not ok means that there is none.
+func (w *window) group(segment uint64, off int64) (g group, records []byte, ok bool, err error) {
+	b, err := w.bytes(off, GroupHeaderBytes)
+	if err != nil || len(b) < GroupHeaderBytes {
+		return group{}, nil, false, err
+	}
+	g, sum := decodeGroup(b)
+	if g.segment != segment || g.bytes() > w.size-off {
+		return group{}, nil, false, nil
+	}
+	b, err = w.bytes(off, g.bytes())
+	if err != nil || base.Checksum(segment, off, b[4:]) != sum {
+		return group{}, nil, false, err
+	}
+	return g, b[GroupHeaderBytes:], true, nil
+}
+
+// searchFactor bounds the work of search: candidates are verified for as many
+// bytes in all as this multiple of the segment. Only values made to look like
+// groups reach it, and they count as damage.
+const searchFactor = 16
+
+// search reports whether a valid group of the segment after off calls the
+// sequence next durable.
+func (w *window) search(segment uint64, off int64, next uint64) (bool, error) {
+	const idAt = 8 // where a header holds the segment
+	id := binary.LittleEndian.AppendUint64(nil, segment)
+	budget := searchFactor * w.size
+	for off+GroupHeaderBytes <= w.size {
+		h, err := w.bytes(off, GroupHeaderBytes)
+		if err != nil {
+			return false, err
+		}
+		b := w.buf[off-w.start:] // all that is in memory
+		i := bytes.Index(b[idAt:], id)
+		if i < 0 {
+			off += max(int64(len(b)-idAt-len(id)), 0) + 1
+			continue
+		}
+		off += int64(i)
+		h, err = w.bytes(off, GroupHeaderBytes)
+		if err != nil || len(h) < GroupHeaderBytes {
+			return false, err
+		}
+		if g, _ := decodeGroup(h); g.synced >= next && g.sequence > next && g.bytes() <= w.size-off {
+			budget -= g.bytes()
+			_, _, ok, err := w.group(segment, off)
+			if ok || err != nil || budget < 0 {
+				return true, err
+			}
+		}
+		off++
+	}
+	return false, nil
+}

@@ -1,0 +1,170 @@
+package lsm
+
+import (
+	"errors"
+
+	"example.com/kvstore/lsm/internal/memtable"
+	"example.com/kvstore/vclock"
+)
+
+// A cursor walks records in (token, key) order, each key once.
+type cursor interface {
+	Next() bool
+	Record() *Record // until Next
+	Err() error
+	Close() error
+}
+
+// viewCursor walks a memtable's view.
+type viewCursor struct {
+	view *memtable.View
+	next int
+	r    Record
+}
+
+func (c *viewCursor) Next() bool {
+	if c.next == c.view.Len() {
+		return false
+	}
+	c.r = c.view.At(c.next)
+	c.next++
+	return true
+}
+
+func (c *viewCursor) Record() *Record { return &c.r }
+func (c *viewCursor) Err() error      { return nil }
+func (c *viewCursor) Close() error    { return nil }
+
+// A merger walks several cursors as one and joins their records of each key. It
+// is a cursor itself.
+type merger struct {
+	t       *Tree
+	cursors []cursor
+	live    []cursor // those that have a record
+	taken   []cursor // those whose record is in r; advanced by Next
+	r       Record
+	err     error
+}
+
+func (t *Tree) newMerger(cursors []cursor) *merger {
+	return &merger{t: t, cursors: cursors, taken: append([]cursor(nil), cursors...)}
+}
+
+func (m *merger) Next() bool {
+	if m.err != nil {
+		return false
+	}
+	for _, c := range m.taken {
+		if c.Next() {
+			m.live = append(m.live, c)
+		} else if m.err = c.Err(); m.err != nil {
+			return false
+		}
+	}
+	m.taken = m.taken[:0]
+	if len(m.live) == 0 {
+		return false
+	}
+	first := m.live[0].Record()
+	for _, c := range m.live[1:] {
+		if r := c.Record(); r.Compare(first.Token, first.Key) < 0 {
+			first = r
+		}
+	}
+	rest := m.live[:0]
+	for _, c := range m.live {
+		r := c.Record()
+		switch {
+		case r.Compare(first.Token, first.Key) != 0:
+			rest = append(rest, c)
+			continue
+		case len(m.taken) == 0:
+			m.r = *r
+		default:
+			m.r = m.t.join(m.r, *r)
+		}
+		m.taken = append(m.taken, c)
+	}
+	m.live = rest
+	return true
+}
+
+func (m *merger) Record() *Record { return &m.r }
+func (m *merger) Err() error      { return m.err }
+
+func (m *merger) Close() error {
+	var errs []error
+	for _, c := range m.cursors {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// purgeable reports whether a record that a compaction of the given tables has
+// joined may be left out of its output.
+//
+// Invariant I5: only a record without any live value goes, only when it is
+// behind the horizon, so that nothing older will arrive, and only when nothing
+// outside the compaction, memtables included, may hold the key with a min dot
+// at or below it, so that nothing older is here.
+func (t *Tree) purgeable(r *Record, inputs map[*tableFile]bool) bool {
+	if !t.dead(r) {
+		return false
+	}
+	v := t.acquire()
+	if v == nil {
+		return false
+	}
+	defer t.release(v)
+	for _, m := range v.mems {
+		if old, ok := m.Get(r.Token, r.Key); ok && !r.Max.Less(old.Min) {
+			return false
+		}
+	}
+	for _, f := range v.slices[t.slice(r.Token)] {
+		if inputs[f] || r.Max.Less(f.MinDot) || !f.covers(r.Token) {
+			continue
+		}
+		if reader, err := f.open(); err != nil || reader.MayContain(r.Token) {
+			return false
+		}
+	}
+	return true
+}
+
+// dead reports whether all that r holds is behind the horizon and neither value
+// nor needed as a tombstone there.
+func (t *Tree) dead(r *Record) bool {
+	if r.Kind == Value && r.Deadline == 0 {
+		return false
+	}
+	if t.o.Horizon == nil {
+		// Put and Delete are stamped in the order in which they begin, so that
+		// nothing older of this actor is still to come.
+		return r.Kind == Tombstone && r.Max.Actor == LocalActor
+	}
+	h := t.o.Horizon(r.Token)
+	if h.Less(r.Max) {
+		return false
+	}
+	expired := func(deadline int64) bool { return deadline > 0 && uint64(deadline) < h.Stamp>>stampShift }
+	switch r.Kind {
+	case Tombstone:
+		return true
+	case Value:
+		return expired(r.Deadline)
+	}
+	s, err := vclock.DecodeSet(r.Value)
+	if err != nil {
+		return false
+	}
+	for i := range s.Siblings {
+		if b := &s.Siblings[i]; !b.Tombstone && !expired(b.Deadline) {
+			return false
+		}
+	}
+	return true
+}
+
+// stampShift is where the milliseconds of a stamp begin.
+const stampShift = 16

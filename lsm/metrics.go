@@ -1,0 +1,109 @@
+package lsm
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+)
+
+// stats are the counters behind Metrics.
+type stats struct {
+	groups, batches, syncs, logBytes, replayedBytes atomic.Uint64
+	stalls, joinLimits, orphans                     atomic.Uint64
+	flushes, flushedBytes                           atomic.Uint64
+	compactions, readBytes, compactedBytes, purged  atomic.Uint64
+	tableReads, falsePositives                      atomic.Uint64
+}
+
+// Metrics is a snapshot of what a tree has done since Open and what it holds.
+// All sizes are in bytes.
+type Metrics struct {
+	Groups, Batches, Syncs uint64 // of the log: a group is one write
+	LogBytes               uint64 // written to the log
+	ReplayedBytes          uint64 // read from the log by Open
+	Segments, IdleSegments int    // of the log: in use; waiting to be recycled
+	Stalls                 uint64 // times that a writer or the log waited for room
+
+	Memtables     int // the active one and those waiting to be flushed
+	MemtableBytes int64
+
+	Tables                    int
+	TableBytes, TableRawBytes uint64 // on disk; keys and values in them
+	Records, Tombstones       uint64 // in tables; a key may be in several
+	MaxRuns                   int    // tables of the slice that has most
+	DebtBytes                 uint64 // in tables that the next compactions read
+
+	Flushes, FlushedBytes                            uint64
+	Compactions, CompactionReadBytes, CompactedBytes uint64
+	Purged                                           uint64 // tombstones
+	Orphans                                          uint64 // leftovers of a crash, removed by Open
+
+	TableReads, FalsePositives uint64 // reads of a table; those that found nothing
+	JoinLimits                 uint64 // joins that a limit of vclock cut short
+}
+
+// WriteAmplification is what tables cost in writes for each byte flushed.
+func (m Metrics) WriteAmplification() float64 {
+	if m.FlushedBytes == 0 {
+		return 0
+	}
+	return float64(m.FlushedBytes+m.CompactedBytes) / float64(m.FlushedBytes)
+}
+
+// Metrics gives a snapshot. After Close it holds only what was counted.
+func (t *Tree) Metrics() Metrics {
+	s := &t.stats
+	m := Metrics{
+		Groups: s.groups.Load(), Batches: s.batches.Load(), Syncs: s.syncs.Load(),
+		LogBytes: s.logBytes.Load(), ReplayedBytes: s.replayedBytes.Load(), Stalls: s.stalls.Load(),
+		Flushes: s.flushes.Load(), FlushedBytes: s.flushedBytes.Load(),
+		Compactions: s.compactions.Load(), CompactionReadBytes: s.readBytes.Load(), CompactedBytes: s.compactedBytes.Load(),
+		Purged: s.purged.Load(), Orphans: s.orphans.Load(),
+		TableReads: s.tableReads.Load(), FalsePositives: s.falsePositives.Load(), JoinLimits: s.joinLimits.Load(),
+	}
+	v := t.acquire()
+	if v == nil {
+		return m
+	}
+	defer t.release(v)
+	m.Segments, m.IdleSegments = t.log.Segments()
+	m.Memtables = len(v.mems)
+	for _, mem := range v.mems {
+		m.MemtableBytes += mem.Bytes()
+	}
+	for _, tables := range v.slices {
+		m.Tables += len(tables)
+		m.MaxRuns = max(m.MaxRuns, len(tables))
+		for _, f := range tables {
+			m.TableBytes += f.Bytes
+			m.TableRawBytes += f.RawBytes
+			m.Records += f.Count
+			m.Tombstones += f.Tombstones
+		}
+		chosen, _ := pick(tables)
+		for _, f := range chosen {
+			m.DebtBytes += f.Bytes
+		}
+	}
+	return m
+}
+
+// String is a table.
+func (m Metrics) String() string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-10s ", name)
+		fmt.Fprintf(&b, format, args...)
+		b.WriteByte('\n')
+	}
+	line("log", "%d groups, %d batches, %d syncs, %d bytes, %d segments + %d idle, %d stalls, %d bytes replayed",
+		m.Groups, m.Batches, m.Syncs, m.LogBytes, m.Segments, m.IdleSegments, m.Stalls, m.ReplayedBytes)
+	line("memtables", "%d, %d bytes", m.Memtables, m.MemtableBytes)
+	line("tables", "%d, %d bytes (%d raw), %d records, %d tombstones, at most %d in a slice, %d orphans removed",
+		m.Tables, m.TableBytes, m.TableRawBytes, m.Records, m.Tombstones, m.MaxRuns, m.Orphans)
+	line("flush", "%d, %d bytes", m.Flushes, m.FlushedBytes)
+	line("compaction", "%d, %d bytes read, %d written, write amplification %.2f, debt %d bytes, %d tombstones purged",
+		m.Compactions, m.CompactionReadBytes, m.CompactedBytes, m.WriteAmplification(), m.DebtBytes, m.Purged)
+	line("reads", "%d of tables, %d false positives, %d joins cut short", m.TableReads, m.FalsePositives, m.JoinLimits)
+	return b.String()
+}

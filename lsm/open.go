@@ -1,0 +1,268 @@
+package lsm
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"math/bits"
+	"path"
+	"slices"
+	"time"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/lsm/internal/wal"
+	"example.com/kvstore/vclock"
+)
+
+// Open opens the tree in a directory, which it creates if it is not there. It
+// fails with ErrLocked while somebody else has it open, with ErrCorrupt when
+// something that was acknowledged is damaged, and with ErrIncompatible when the
+// directory needs a newer version. Nil options are all defaults.
+//
+// Nothing irreversible happens before everything has been read: a crash during
+// Open leaves a directory that opens as well as before.
+func Open(dir string, o *Options) (*Tree, error) {
+	opts, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := opts.FS.MkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("lsm: creating the directory: %w", err)
+	}
+	if err := opts.FS.SyncDir(path.Dir(dir)); err != nil {
+		return nil, fmt.Errorf("lsm: syncing the parent directory: %w", err)
+	}
+	lock, err := opts.FS.Lock(path.Join(dir, base.LockName))
+	if err != nil {
+		return nil, fmt.Errorf("lsm: locking %s: %w", dir, err)
+	}
+	t := &Tree{
+		o: opts, dir: dir, lock: lock,
+		queue:       wal.NewBuffer(opts.LogBufferBytes),
+		edits:       make(chan struct{}, 1),
+		room:        make(chan struct{}, 1),
+		flushKick:   make(chan struct{}, 1),
+		compactKick: make(chan struct{}, 1),
+		idle:        make(chan struct{}),
+		failed:      make(chan struct{}),
+		stopping:    make(chan struct{}),
+		closeDone:   make(chan struct{}),
+	}
+	t.waiters.New = newWaiter
+	t.lookups.New = func() any { return new(lookup) }
+	r := recovery{t: t}
+	if err := r.run(); err != nil {
+		if t.manifest != nil {
+			err = errors.Join(err, t.manifest.Close())
+		}
+		if t.log != nil {
+			err = errors.Join(err, t.log.Close())
+		}
+		return nil, errors.Join(err, lock.Close())
+	}
+	t.start()
+	return t, nil
+}
+
+// start begins the background work.
+func (t *Tree) start() {
+	if t.o.Sync.every > 0 {
+		t.sync.timer = time.AfterFunc(math.MaxInt64, func() {
+			t.sync.due.Store(true)
+			t.queue.Kick()
+		})
+	}
+	t.background.Add(1)
+	t.workers.Add(2)
+	go t.logLoop()
+	go t.flushLoop()
+	go t.compactLoop()
+	t.queue.Kick() // recovery may have filled the memtable
+	kick(t.compactKick)
+}
+
+// A recovery makes a tree out of what is in its directory.
+type recovery struct {
+	t      *Tree
+	tables []uint64 // files found
+	logs   []uint64
+	mems   []*mem // oldest first
+	last   uint64 // the segment that was visited last
+	top    uint64 // the highest stamp found
+}
+
+func (r *recovery) run() error {
+	t := r.t
+	if err := r.list(); err != nil {
+		return err
+	}
+	if err := r.openManifest(); err != nil {
+		return err
+	}
+	state := t.manifest.State()
+	t.sliceShift = uint(64 - bits.TrailingZeros32(state.Slices))
+	next := state.NextFile
+	for _, n := range slices.Concat(r.tables, r.logs) {
+		next = max(next, n+1)
+	}
+	t.nextFile.Store(max(next, state.LogFrom+1))
+	for i := range state.Tables {
+		r.top = max(r.top, state.Tables[i].MaxDot.Stamp)
+		if !slices.Contains(r.tables, state.Tables[i].ID) {
+			return base.Corrupt(path.Join(t.dir, base.TableName(state.Tables[i].ID)), 0, "a table", "no such file")
+		}
+	}
+	unused, err := r.replay(state.LogFrom)
+	if err != nil {
+		return err
+	}
+	t.clock = vclock.NewClock(t.o.Now, maxOffset, r.top)
+	r.publish(state)
+	return r.clean(state, unused)
+}
+
+// list finds the files of the directory.
+func (r *recovery) list() error {
+	names, err := r.t.o.FS.List(r.t.dir)
+	if err != nil {
+		return fmt.Errorf("lsm: listing the directory: %w", err)
+	}
+	for _, name := range names {
+		if n, ok := base.ParseTableName(name); ok {
+			r.tables = append(r.tables, n)
+		} else if n, ok := base.ParseLogName(name); ok {
+			r.logs = append(r.logs, n)
+		}
+	}
+	slices.Sort(r.logs)
+	return nil
+}
+
+// openManifest opens the manifest, or creates that of a new directory.
+func (r *recovery) openManifest() error {
+	t := r.t
+	var err error
+	t.manifest, err = manifest.Open(t.o.FS, t.dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(r.tables)+len(r.logs) > 0 {
+		return base.Corrupt(path.Join(t.dir, base.ManifestName), 0, "a manifest beside tables and log", "no such file")
+	}
+	p := manifest.Params{Slices: uint32(t.o.Slices), Directory: t.o.Identity}
+	if p.Directory == [16]byte{} {
+		rand.Read(p.Directory[:]) // never fails
+	}
+	t.manifest, err = manifest.Create(t.o.FS, t.dir, p)
+	return err
+}
+
+// replay reads the log into memtables and begins a new segment. It gives the
+// numbers of the segments that hold nothing.
+func (r *recovery) replay(from uint64) (unused []uint64, err error) {
+	t := r.t
+	i, _ := slices.BinarySearch(r.logs, from)
+	old, logs := r.logs[:i], r.logs[i:]
+	found, err := wal.Replay(t.o.FS, t.dir, from, logs, r.visit)
+	if err != nil {
+		return nil, err
+	}
+	t.stats.replayedBytes.Store(found.Bytes)
+	t.log = wal.NewWriter(wal.WriterOptions{
+		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Free: t.o.MaxMemtables,
+	}, found.At, append(old, found.Live...))
+	// The groups that may never have been synced are written again before
+	// anybody sees them.
+	tail := append(make([]byte, wal.GroupHeaderBytes), found.Tail...)
+	if err := t.log.Rotate(tail); err != nil {
+		return nil, err
+	}
+	if len(r.mems) == 0 {
+		r.mems = []*mem{t.newMem(t.log.Segment())}
+	} else {
+		r.mems[len(r.mems)-1].segments++
+	}
+	if from == 0 {
+		// From here on recovery knows that there must be a log.
+		if err := t.edit(manifest.Edit{LogFrom: r.mems[0].first}); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range logs {
+		if !slices.Contains(found.Live, n) {
+			unused = append(unused, n)
+		}
+	}
+	return unused, nil
+}
+
+// visit takes in one group of the log.
+func (r *recovery) visit(segment uint64, off int64, b []byte) error {
+	var m *mem
+	if n := len(r.mems); n > 0 {
+		m = r.mems[n-1]
+	}
+	switch {
+	case m == nil || segment != r.last && m.Full():
+		m = r.t.newMem(segment)
+		r.mems = append(r.mems, m)
+	case segment != r.last:
+		m.segments++
+	}
+	r.last = segment
+	for len(b) > 0 {
+		rec, n, err := base.DecodeRecord(b)
+		if err != nil {
+			return base.Corrupt(path.Join(r.t.dir, base.LogName(segment)), off, "a record", err)
+		}
+		r.top = max(r.top, rec.Max.Stamp)
+		m.Apply(&rec)
+		b, off = b[n:], off+int64(n)
+	}
+	return nil
+}
+
+// publish makes the first version.
+func (r *recovery) publish(state *manifest.State) {
+	t := r.t
+	for _, m := range r.mems[:len(r.mems)-1] {
+		m.Seal()
+	}
+	t.active.Store(r.mems[len(r.mems)-1])
+	t.change(func(v *version) {
+		v.mems = slices.Clone(r.mems)
+		slices.Reverse(v.mems)
+		v.slices = make([][]*tableFile, state.Slices)
+		var all []*tableFile
+		for _, f := range state.Tables {
+			all = append(all, &tableFile{t: t, Table: f})
+		}
+		v.replace(nil, all, func(f *tableFile) int { return int(f.Slice) })
+	})
+}
+
+// clean removes what a crash left over: tables that no manifest names and
+// segments without a group. It is the last step, when the tree is known to be
+// good.
+func (r *recovery) clean(state *manifest.State, unused []uint64) error {
+	t := r.t
+	var names []string
+	for _, n := range r.tables {
+		if _, ok := state.Find(n); !ok {
+			names = append(names, base.TableName(n))
+		}
+	}
+	for _, n := range unused {
+		names = append(names, base.LogName(n))
+	}
+	for _, name := range names {
+		if err := t.o.FS.Remove(path.Join(t.dir, name)); err != nil {
+			return fmt.Errorf("lsm: removing a leftover: %w", err)
+		}
+		t.stats.orphans.Add(1)
+	}
+	return t.log.Release(r.mems[0].first)
+}

@@ -1,0 +1,176 @@
+package lsm
+
+import (
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"time"
+
+	"example.com/kvstore/lsm/internal/memtable"
+	"example.com/kvstore/lsm/internal/table"
+	"example.com/kvstore/lsm/vfs"
+	"example.com/kvstore/vclock"
+)
+
+// A SyncPolicy says when a write is acknowledged and visible.
+type SyncPolicy struct {
+	lazy  bool
+	every time.Duration
+}
+
+var (
+	// SyncAlways acknowledges a write when it is durable.
+	SyncAlways = SyncPolicy{}
+	// SyncNever acknowledges a write once it is in the log's buffer, which is
+	// written at once and synced when a segment ends. A crash of the machine
+	// loses what was not synced, a crash of the process what was not written.
+	SyncNever = SyncPolicy{lazy: true}
+)
+
+// SyncEvery is like SyncNever, but syncs d after the first unsynced write.
+func SyncEvery(d time.Duration) SyncPolicy { return SyncPolicy{lazy: true, every: max(d, 0)} }
+
+func (p SyncPolicy) String() string {
+	switch {
+	case !p.lazy:
+		return "always"
+	case p.every == 0:
+		return "never"
+	}
+	return "every " + p.every.String()
+}
+
+// Compression says how table blocks are stored.
+type Compression uint8
+
+const (
+	// S2 is fast and halves typical values; the default.
+	S2 Compression = iota
+	// NoCompression stores blocks as they are: for values that are compressed already.
+	NoCompression
+)
+
+// Options are the settings of a tree. The zero value of each field is its
+// default; a nil *Options is all defaults.
+type Options struct {
+	// Sync says when a write is acknowledged. Default SyncAlways.
+	Sync SyncPolicy
+	// MemtableBytes is the size at which a memtable is flushed, and the size of
+	// a log segment. Larger means fewer, larger tables and a longer recovery.
+	// Up to MaxMemtables of them are in memory. Default 64 MiB, at least 64 KiB.
+	MemtableBytes int64
+	// MaxMemtables bounds the memtables in memory, the active one and those
+	// waiting to be flushed. Beyond it writers wait. Default 4, at least 2.
+	MaxMemtables int
+	// LogBufferBytes bounds what waits for the log. Beyond it Put, Delete and
+	// Apply wait, and Submit fails with ErrOverloaded. Default 8 MiB.
+	LogBufferBytes int
+	// Shards is the number of locks of a memtable, a power of two up to 64. Default 32.
+	Shards int
+	// Slices is the number of equal token ranges with tables of their own, a
+	// power of two up to 4096. One compaction needs at most the space of one
+	// slice. It is fixed when the directory is created. Default 8.
+	Slices int
+	// Compression of table blocks. Default S2.
+	Compression Compression
+	// BitsPerKey is the size of the tables' Bloom filters: 10 bits let 0.8 % of
+	// absent keys through. Negative: no filters. Default 10.
+	BitsPerKey float64
+
+	// Join merges two encoded causal values of a key; Dots gives the lowest and
+	// highest dot in one. Both must be deterministic and must not keep their
+	// arguments. Default: vclock.JoinEncoded and vclock.EncodedDots, which they
+	// must be compatible with.
+	Join func(key, a, b []byte) []byte
+	Dots func(value []byte) (lo, hi vclock.Dot)
+	// Horizon gives the durable dot up to which no record of the token will
+	// ever arrive again: tombstones at or below it may be purged. Nil is for a
+	// tree that is written by Put and Delete only: it purges their tombstones
+	// as soon as nothing older is left, and keeps those of other actors for
+	// ever. Set it when records come through Apply.
+	Horizon func(token uint64) vclock.Dot
+	// GroupDone is called on the log's goroutine after the completions of a
+	// group have run. It must not block.
+	GroupDone func()
+
+	// Identity names the directory when it is created. Zero: drawn at random.
+	Identity [16]byte
+
+	// FS is where the files are. Default vfs.OS.
+	FS vfs.FS
+	// Now stamps Put and Delete, and judges deadlines in Get. Default time.Now.
+	Now func() time.Time
+	// Logger gets what happens in the background. Nil: silent.
+	Logger *slog.Logger
+}
+
+const (
+	defaultMemtableBytes = 64 << 20
+	minMemtableBytes     = 64 << 10
+	defaultMaxMemtables  = 4
+	defaultLogBuffer     = 8 << 20
+	defaultShards        = 32
+	defaultSlices        = 8
+	maxSlices            = 4096
+)
+
+// withDefaults gives a copy of o in which everything is set.
+func (o *Options) withDefaults() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	if c.MemtableBytes == 0 {
+		c.MemtableBytes = defaultMemtableBytes
+	}
+	if c.MaxMemtables == 0 {
+		c.MaxMemtables = defaultMaxMemtables
+	}
+	if c.LogBufferBytes == 0 {
+		c.LogBufferBytes = defaultLogBuffer
+	}
+	if c.Shards == 0 {
+		c.Shards = defaultShards
+	}
+	if c.Slices == 0 {
+		c.Slices = defaultSlices
+	}
+	if c.FS == nil {
+		c.FS = vfs.OS
+	}
+	if c.Now == nil {
+		c.Now = systemNow
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, c.validate()
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.MemtableBytes < minMemtableBytes:
+		return fmt.Errorf("%w: MemtableBytes is %d, set at least %d", ErrInvalid, o.MemtableBytes, minMemtableBytes)
+	case o.MaxMemtables < 2:
+		return fmt.Errorf("%w: MaxMemtables is %d, set at least 2", ErrInvalid, o.MaxMemtables)
+	case o.LogBufferBytes < 0:
+		return fmt.Errorf("%w: LogBufferBytes is negative", ErrInvalid)
+	case o.Shards < 0 || o.Shards > memtable.MaxShards || bits.OnesCount(uint(o.Shards)) != 1:
+		return fmt.Errorf("%w: Shards is %d, set a power of two up to %d", ErrInvalid, o.Shards, memtable.MaxShards)
+	case o.Slices < 0 || o.Slices > maxSlices || bits.OnesCount(uint(o.Slices)) != 1:
+		return fmt.Errorf("%w: Slices is %d, set a power of two up to %d", ErrInvalid, o.Slices, maxSlices)
+	case o.Compression > NoCompression:
+		return fmt.Errorf("%w: Compression is %d, set S2 or NoCompression", ErrInvalid, o.Compression)
+	case (o.Join == nil) != (o.Dots == nil):
+		return fmt.Errorf("%w: set both Join and Dots, or neither", ErrInvalid)
+	}
+	return nil
+}
+
+func (o *Options) tableOptions() table.WriterOptions {
+	w := table.WriterOptions{BitsPerKey: o.BitsPerKey}
+	if o.Compression == NoCompression {
+		w.Compression = table.None
+	}
+	return w
+}

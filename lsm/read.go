@@ -1,0 +1,190 @@
+package lsm
+
+import (
+	"bytes"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/table"
+	"example.com/kvstore/vclock"
+)
+
+// A lookup is the memory of one read. A record found in a table aliases the
+// scratch that it was read with, so that the next table needs the other one.
+type lookup struct {
+	scratch [2]table.Scratch
+	free    int // the scratch that holds nothing of r
+	r       Record
+	found   bool
+}
+
+// join takes in a record that may alias the free scratch.
+func (l *lookup) join(t *Tree, r *Record, scratch bool) {
+	switch {
+	case !l.found:
+		l.r, l.found = *r, true
+		if scratch {
+			l.free = 1 - l.free
+		}
+	case l.r.Kind == Causal || r.Kind == Causal || l.r.Max == r.Max:
+		l.r = t.join(l.r, *r)
+		l.r.Value = bytes.Clone(l.r.Value) // it may be in either scratch
+	case l.r.Max.Less(r.Max):
+		l.r = *r
+		if scratch {
+			l.free = 1 - l.free
+		}
+	}
+}
+
+// settles reports whether nothing with dots up to d can change the result. Only
+// a plain record above d does: a causal one may lack siblings that are below.
+func (l *lookup) settles(d vclock.Dot) bool {
+	return l.found && l.r.Kind != Causal && d.Less(l.r.Max)
+}
+
+// memory looks into the memtables.
+func (l *lookup) memory(t *Tree, v *version, token uint64, key []byte) {
+	l.r, l.found = Record{}, false
+	for _, m := range v.mems {
+		if r, ok := m.Get(token, key); ok {
+			l.join(t, &r, false)
+		}
+	}
+}
+
+// tables looks into the tables, highest max dot first.
+func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
+	for _, f := range v.slices[t.slice(token)] {
+		if l.settles(f.MaxDot) {
+			return nil
+		}
+		if !f.admits(token) {
+			continue
+		}
+		table, err := f.open()
+		if err != nil {
+			return err
+		}
+		if !table.MayContain(token) {
+			continue
+		}
+		t.stats.tableReads.Add(1)
+		r, ok, err := table.Get(token, key, &l.scratch[l.free])
+		if err != nil {
+			return err
+		}
+		if ok {
+			l.join(t, &r, true)
+		} else {
+			t.stats.falsePositives.Add(1)
+		}
+	}
+	return nil
+}
+
+// Get gives a copy of the value of a key: not ok when there is none, or it was
+// deleted, or has expired. Of a causal record it is the newest live sibling.
+func (t *Tree) Get(key []byte) (value []byte, ok bool, err error) { return t.AppendGet(nil, key) }
+
+// AppendGet is Get, appending the value to dst. It allocates nothing when dst is
+// large enough and the key is in a memtable or in a table that was read before.
+func (t *Tree) AppendGet(dst, key []byte) ([]byte, bool, error) {
+	v := t.acquire()
+	if v == nil {
+		return dst, false, ErrClosed
+	}
+	token := base.Token(key)
+	l := t.lookups.Get().(*lookup)
+	l.memory(t, v, token, key)
+	err := l.tables(t, v, token, key)
+	ok := false
+	if err == nil && l.found {
+		var value []byte
+		if value, ok, err = t.live(&l.r); ok {
+			dst = append(dst, value...)
+		}
+	}
+	l.r = Record{}
+	t.lookups.Put(l)
+	t.release(v)
+	return dst, ok, err
+}
+
+// live gives the value that a reader of r sees.
+func (t *Tree) live(r *Record) (value []byte, ok bool, err error) {
+	switch r.Kind {
+	case Tombstone:
+		return nil, false, nil
+	case Value:
+		return r.Value, !t.expired(r.Deadline), nil
+	}
+	s, err := vclock.DecodeSet(r.Value)
+	if err != nil {
+		return nil, false, err
+	}
+	for i := range s.Siblings {
+		if b := &s.Siblings[i]; !b.Tombstone && !t.expired(b.Deadline) {
+			return b.Value, true, nil
+		}
+	}
+	return nil, false, nil
+}
+
+func (t *Tree) expired(deadline int64) bool {
+	return deadline != 0 && deadline <= t.o.Now().UnixMilli()
+}
+
+// Read gives all that the tree knows of a key, with dots, kind and deadline; a
+// deleted key has a record too. The record's slices are the caller's own.
+func (t *Tree) Read(key []byte) (Record, bool, error) { return t.ReadToken(base.Token(key), key) }
+
+// ReadToken is Read for a key with the given token.
+func (t *Tree) ReadToken(token uint64, key []byte) (Record, bool, error) {
+	v := t.acquire()
+	if v == nil {
+		return Record{}, false, ErrClosed
+	}
+	defer t.release(v)
+	l := t.lookups.Get().(*lookup)
+	defer t.lookups.Put(l)
+	l.memory(t, v, token, key)
+	if err := l.tables(t, v, token, key); err != nil || !l.found {
+		return Record{}, false, err
+	}
+	r := l.r
+	r.Key, r.Value = bytes.Clone(key), bytes.Clone(l.r.Value)
+	l.r = Record{}
+	return r, true, nil
+}
+
+// ReadMemory is ReadToken from memory alone: it never touches the disk and never
+// blocks. Not certain means that a table may hold more of the key, or that the
+// tree is closed. The record's value is appended to dst, so that it is dst's
+// memory where that suffices; its key is the argument.
+func (t *Tree) ReadMemory(token uint64, key, dst []byte) (r Record, found, certain bool) {
+	v := t.acquire()
+	if v == nil {
+		return Record{}, false, false
+	}
+	defer t.release(v)
+	l := t.lookups.Get().(*lookup)
+	defer t.lookups.Put(l)
+	l.memory(t, v, token, key)
+	certain = true
+	for _, f := range v.slices[t.slice(token)] {
+		if l.settles(f.MaxDot) {
+			break
+		}
+		if f.admits(token) {
+			certain = false
+			break
+		}
+	}
+	r, found = l.r, l.found
+	if found {
+		n := len(dst)
+		r.Key, r.Value = key, append(dst, r.Value...)[n:]
+	}
+	l.r = Record{}
+	return r, found, certain
+}

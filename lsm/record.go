@@ -1,0 +1,36 @@
+package lsm
+
+import "example.com/kvstore/lsm/internal/base"
+
+// A Record is one version of one key, with the dots of the writes it holds.
+type Record = base.Record
+
+// Kind says what a record is.
+type Kind = base.Kind
+
+const (
+	// Value is a plain value: one dot, the last writer wins.
+	Value = base.Value
+	// Tombstone is a plain delete.
+	Tombstone = base.Tombstone
+	// Causal is an encoded vclock.Set: siblings under a version vector.
+	Causal = base.Causal
+)
+
+// SystemToken is the token of the key space that is reserved for a node's own
+// state. To the tree it is a token like any other; no key hashes to it.
+const SystemToken uint64 = base.SystemToken
+
+// LocalActor is the actor in the dots of Put and Delete.
+const LocalActor = 0
+
+// Limits of one record and of one batch.
+const (
+	MaxKeyBytes   = base.MaxKeyBytes   // 64 KiB - 1
+	MaxValueBytes = base.MaxValueBytes // 64 MiB
+	MaxBatchBytes = 128 << 20          // keys, values and at most 72 bytes for each record
+)
+
+// Token gives the position of a key in the order of everything: its xxHash64,
+// where the highest value is lowered by one to keep SystemToken free.
+func Token(key []byte) uint64 { return base.Token(key) }

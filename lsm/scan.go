@@ -1,0 +1,51 @@
+package lsm
+
+import (
+	"iter"
+)
+
+// Scan gives the records with tokens from lo to hi, both included, in (token,
+// key) order, deleted keys too: all that was in the tree at one instant during
+// the first step. A record's slices are valid until the next step. After an
+// error the scan ends. It holds on to the tables that it reads until it ends.
+func (t *Tree) Scan(lo, hi uint64) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		v := t.acquire()
+		if v == nil {
+			yield(Record{}, ErrClosed)
+			return
+		}
+		defer t.release(v)
+		var cursors []cursor
+		for _, m := range v.mems {
+			cursors = append(cursors, &viewCursor{view: m.View(lo, hi)})
+		}
+		for s := t.slice(lo); lo <= hi && s <= t.slice(hi); s++ {
+			for _, f := range v.slices[s] {
+				if f.MaxToken < lo || hi < f.MinToken {
+					continue
+				}
+				r, err := f.open()
+				if err != nil {
+					yield(Record{}, err)
+					return
+				}
+				cursors = append(cursors, r.Iter(lo, hi))
+			}
+		}
+		m := t.newMerger(cursors)
+		defer m.Close()
+		for m.Next() {
+			if t.closing.Load() {
+				yield(Record{}, ErrClosed)
+				return
+			}
+			if !yield(*m.Record(), nil) {
+				return
+			}
+		}
+		if err := m.Err(); err != nil {
+			yield(Record{}, err)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package lsm
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/lsm/internal/memtable"
+	"example.com/kvstore/lsm/internal/wal"
+	"example.com/kvstore/vclock"
+)
+
+// A Tree is an open directory. All methods are for any goroutine.
+//
+// Locks are leaves: none is held while another is taken, except that a
+// memtable's View takes all of its shards in order; none is held across I/O,
+// channel operations or callbacks.
+type Tree struct {
+	o          Options
+	dir        string
+	clock      *vclock.Clock
+	lock       io.Closer
+	sliceShift uint
+	waiters    sync.Pool // of *waiter
+	lookups    sync.Pool // of *lookup
+
+	version  atomic.Pointer[version] // nil after Close
+	active   atomic.Pointer[mem]     // the first mem of version
+	nextFile atomic.Uint64           // the next unused file number
+
+	queue *wal.Buffer
+	log   *wal.Writer // owned by logLoop, except for Release
+	sync  syncTimer   // owned by logLoop, except where noted
+
+	manifest *manifest.Manifest
+	edits    chan struct{} // capacity 1: a semaphore around manifest.Apply
+
+	room        chan struct{} // capacity 1: wakes logLoop when a memtable was flushed
+	flushKick   chan struct{} // capacity 1: wakes flushLoop
+	compactKick chan struct{} // capacity 1: wakes compactLoop
+	idle        chan struct{} // closed when no version is held any more, after Close
+	failed      chan struct{} // closed by fail
+	stopping    chan struct{} // closed when the background is to end
+	stopped     atomic.Bool   // the same, to be polled
+	closing     atomic.Bool   // Close has begun
+	full        atomic.Bool   // the last flush found no space
+	stats       stats
+
+	mu struct {
+		sync.Mutex
+		rotations []*rotation // asked for by Flush
+		merges    []*merge    // asked for by Compact
+		dead      []*tableFile
+		versions  int  // that are held
+		logDone   bool // logLoop has ended
+		closed    bool
+		err       error // of the first failure
+	}
+	closeDone  chan struct{} // closed when Close has finished; closeErr is set before
+	closeErr   error
+	background sync.WaitGroup // logLoop
+	workers    sync.WaitGroup // flushLoop, compactLoop
+}
+
+// failure gives the error that ended writing, or nil.
+func (t *Tree) failure() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.err
+}
+
+// newMem makes a memtable whose log begins with the given segment.
+func (t *Tree) newMem(first uint64) *mem {
+	return &mem{
+		Table: memtable.New(memtable.Options{Shards: t.o.Shards, Bytes: t.o.MemtableBytes, Join: t.join}),
+		first: first, segments: 1, flushed: make(chan struct{}),
+	}
+}
+
+// fail ends all writing, for good. The first cause counts.
+func (t *Tree) fail(cause error) error {
+	t.mu.Lock()
+	first := t.mu.err == nil
+	if first {
+		t.mu.err = &failure{cause}
+	}
+	err := t.mu.err
+	t.mu.Unlock()
+	if first {
+		t.o.Logger.Error("lsm: no more writes", "cause", cause)
+		close(t.failed)
+		t.queue.Close(err)
+		kick(t.room)
+		kick(t.flushKick)
+		kick(t.compactKick)
+	}
+	return err
+}
+
+// A failure is an ErrReadOnly with its cause.
+type failure struct{ cause error }
+
+func (f *failure) Error() string   { return ErrReadOnly.Error() + ": " + f.cause.Error() }
+func (f *failure) Unwrap() []error { return []error{ErrReadOnly, f.cause} }
+
+// Close writes and syncs what was submitted, ends the background work, waits for
+// reads and scans that still run, and unlocks the directory. It gives the error
+// that ended writing, if there was one. It may be called twice, but not from a
+// completion, nor from the body of a Scan.
+func (t *Tree) Close() error {
+	t.mu.Lock()
+	again := t.mu.closed
+	t.mu.closed = true
+	t.mu.Unlock()
+	if again {
+		<-t.closeDone
+		return t.closeErr
+	}
+	err := t.failure()
+	t.closing.Store(true)
+	t.queue.Close(ErrClosed)
+	kick(t.room)
+	t.background.Wait()
+	if err == nil {
+		err = t.failure()
+	}
+	t.closeErr = errors.Join(err, t.shut())
+	close(t.closeDone)
+	return t.closeErr
+}
+
+// shut ends everything but the log's goroutine, which has ended.
+func (t *Tree) shut() error {
+	t.stopped.Store(true)
+	close(t.stopping)
+	t.workers.Wait()
+	v := t.version.Swap(nil)
+	t.release(v)
+	<-t.idle
+	return errors.Join(t.sweep(), t.manifest.Close(), t.lock.Close())
+}
+
+// sweep discards the tables that no version holds any more.
+func (t *Tree) sweep() error {
+	t.mu.Lock()
+	dead := t.mu.dead
+	t.mu.dead = nil
+	t.mu.Unlock()
+	var errs []error
+	for _, f := range dead {
+		errs = append(errs, f.discard())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,215 @@
+package lsm
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"sync/atomic"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/lsm/internal/memtable"
+	"example.com/kvstore/lsm/internal/table"
+	"example.com/kvstore/vclock"
+)
+
+// A mem is a memtable with the log that backs it.
+//
+// Invariant: a record in a mem is in the mem's segments or in later ones, so
+// that the segments before those of the oldest mem are not needed.
+type mem struct {
+	*memtable.Table
+	first    uint64        // its first segment
+	segments int           // how many; owned by the log's goroutine
+	flushed  chan struct{} // closed when its records are in tables
+}
+
+// A tableFile is a live table. Its reader is opened on first use.
+type tableFile struct {
+	manifest.Table
+	t        *Tree
+	reader   atomic.Pointer[table.Reader]
+	versions atomic.Int64 // that it is in
+	obsolete atomic.Bool  // no manifest names it any more: delete the file
+}
+
+func (f *tableFile) name() string { return path.Join(f.t.dir, base.TableName(f.ID)) }
+
+// open gives the reader. Two that open at once keep one.
+func (f *tableFile) open() (*table.Reader, error) {
+	if r := f.reader.Load(); r != nil {
+		return r, nil
+	}
+	file, err := f.t.o.FS.Open(f.name())
+	if err != nil {
+		return nil, fmt.Errorf("lsm: opening a table: %w", err)
+	}
+	r, err := table.Open(file, f.Meta)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	if !f.reader.CompareAndSwap(nil, r) {
+		if err := r.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return f.reader.Load(), nil
+}
+
+// covers reports whether the token is within the table's range.
+func (f *tableFile) covers(token uint64) bool { return f.MinToken <= token && token <= f.MaxToken }
+
+// admits reports, from memory, whether the table may hold a record of the token.
+func (f *tableFile) admits(token uint64) bool {
+	if !f.covers(token) {
+		return false
+	}
+	r := f.reader.Load()
+	return r == nil || r.MayContain(token)
+}
+
+// discard closes the reader, and deletes an obsolete file.
+func (f *tableFile) discard() error {
+	var err error
+	if r := f.reader.Swap(nil); r != nil {
+		err = r.Close()
+	}
+	if f.obsolete.Load() {
+		err = errors.Join(err, f.t.o.FS.Remove(f.name()))
+	}
+	return err
+}
+
+// A version is what the tree holds at one instant. Readers hold on to one; it
+// is never changed.
+type version struct {
+	refs atomic.Int64 // readers, and one while it is the current version
+	mems []*mem       // newest first; the first one is active
+	// slices are the tables of each token slice, highest max dot first.
+	slices [][]*tableFile
+}
+
+// slice gives the index of a token's slice.
+func (t *Tree) slice(token uint64) int { return int(token >> t.sliceShift) }
+
+// acquire gives the current version, or nil when the tree is closed. It never
+// blocks.
+func (t *Tree) acquire() *version {
+	for {
+		v := t.version.Load()
+		if v == nil {
+			return nil
+		}
+		// A version without references is about to be replaced.
+		if n := v.refs.Load(); n > 0 && v.refs.CompareAndSwap(n, n+1) {
+			return v
+		}
+	}
+}
+
+// release gives up a version. What only it held is left to the janitor.
+func (t *Tree) release(v *version) {
+	if v.refs.Add(-1) > 0 {
+		return
+	}
+	var dead []*tableFile
+	for _, s := range v.slices {
+		for _, f := range s {
+			if f.versions.Add(-1) == 0 {
+				dead = append(dead, f)
+			}
+		}
+	}
+	t.mu.Lock()
+	t.mu.dead = append(t.mu.dead, dead...)
+	t.mu.versions--
+	last := t.mu.versions == 0
+	t.mu.Unlock()
+	if last {
+		close(t.idle)
+	} else if len(dead) > 0 {
+		kick(t.compactKick)
+	}
+}
+
+// change installs the version that f makes of the current one. f changes the
+// copy that it is given and does no I/O.
+func (t *Tree) change(f func(v *version)) {
+	t.mu.Lock()
+	old := t.version.Load()
+	v := &version{}
+	if old != nil {
+		v.mems = slices.Clone(old.mems)
+		v.slices = slices.Clone(old.slices)
+	}
+	f(v)
+	v.refs.Store(1)
+	for _, s := range v.slices {
+		for _, f := range s {
+			f.versions.Add(1)
+		}
+	}
+	t.mu.versions++
+	t.version.Store(v)
+	t.mu.Unlock()
+	if old != nil {
+		t.release(old)
+	}
+}
+
+// replace takes tables out of a version and puts others in.
+func (v *version) replace(remove, add []*tableFile, slice func(*tableFile) int) {
+	touched := map[int]bool{}
+	for _, f := range remove {
+		touched[slice(f)] = true
+	}
+	for _, f := range add {
+		touched[slice(f)] = true
+	}
+	for i := range touched {
+		s := slices.DeleteFunc(slices.Clone(v.slices[i]), func(f *tableFile) bool { return slices.Contains(remove, f) })
+		for _, f := range add {
+			if slice(f) == i {
+				s = append(s, f)
+			}
+		}
+		slices.SortFunc(s, func(a, b *tableFile) int {
+			return cmp.Or(b.MaxDot.Compare(a.MaxDot), cmp.Compare(b.ID, a.ID))
+		})
+		v.slices[i] = s
+	}
+}
+
+// newer gives a dot above r's own that the version may hold for r's key, apart
+// from the active memtable: exact for the sealed ones, the max dot of the first
+// table that may hold the key.
+func (v *version) newer(t *Tree, r *Record) vclock.Dot {
+	var newer vclock.Dot
+	for _, m := range v.mems[1:] {
+		if old, ok := m.Get(r.Token, r.Key); ok && r.Max.Less(old.Max) && newer.Less(old.Max) {
+			newer = old.Max
+		}
+	}
+	for _, f := range v.slices[t.slice(r.Token)] {
+		if !r.Max.Less(f.MaxDot) {
+			break
+		}
+		if f.admits(r.Token) {
+			if newer.Less(f.MaxDot) {
+				newer = f.MaxDot
+			}
+			break
+		}
+	}
+	return newer
+}
+
+// kick wakes the goroutine that waits on c, which has capacity 1.
+func kick(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
