@@ -54,6 +54,11 @@ func appendEdit(dst []byte, p *Params, e Edit) []byte {
 	return dst
 }
 
+// append appends the edit that makes s out of nothing.
+func (s *State) append(dst []byte) []byte {
+	return appendEdit(dst, &s.Params, Edit{Add: s.Tables, NextFile: s.NextFile, LogFrom: s.LogFrom})
+}
+
 // decodeEdit reads what appendEdit wrote; p is nil when b holds no parameters.
 func decodeEdit(b []byte) (p *Params, e Edit, err error) {
 	d := decoder{b: b}

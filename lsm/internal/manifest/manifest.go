@@ -79,7 +79,7 @@ func Open(fs vfs.FS, dir string) (*Manifest, error) {
 	}
 	m := &Manifest{fs: fs, dir: dir, f: f, draft: d, at: at}
 	m.state.Store(d.publish())
-	m.rewriteAt = max(minRewriteBytes, rewriteFactor*int64(len(m.snapshot())))
+	m.rewriteAt = max(minRewriteBytes, rewriteFactor*int64(len(m.State().append(nil))))
 	return m, nil
 }
 
@@ -189,19 +189,13 @@ func (m *Manifest) shorten() {
 	}
 }
 
-// snapshot is the edit that makes the current state out of nothing.
-func (m *Manifest) snapshot() []byte {
-	s := m.State()
-	return appendEdit(nil, &s.Params, Edit{Add: s.Tables, NextFile: s.NextFile, LogFrom: s.LogFrom})
-}
-
 // rewrite writes the current state into a fresh file, which takes the place of
 // the old one, if any, atomically.
 func (m *Manifest) rewrite() error {
 	generation := m.at.generation + 1
 	b := base.AppendHeader(nil, base.ManifestMagic, base.Header{Version: formatVersion, Number: generation})
 	at := position{generation, base.HeaderBytes, binary.LittleEndian.Uint32(b[base.HeaderBytes-4:])}
-	snapshot := m.snapshot()
+	snapshot := m.State().append(nil)
 	b = appendFrame(b, at, snapshot)
 	at = at.behind(snapshot, frameSum(b[at.end:]))
 	seal, _ := at.seal()
