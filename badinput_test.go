@@ -1,0 +1,189 @@
+package kvstore_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore"
+	"example.com/kvstore/transport"
+)
+
+// TestOptionsRefused: settings that cannot work are ErrInvalid, and the text
+// names the option.
+func TestOptionsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		o    kvstore.Options
+		says string
+	}{
+		"negative N":              {kvstore.Options{N: -1}, "Options.N"},
+		"too many replicas":       {kvstore.Options{N: 17}, "Options.N"},
+		"partitions":              {kvstore.Options{Partitions: 1000}, "Options.Partitions"},
+		"weight":                  {kvstore.Options{Weight: -1}, "Options.Weight"},
+		"proxy alone":             {kvstore.Options{Proxy: true}, "Options.Proxy"},
+		"key limit":               {kvstore.Options{MaxKeyBytes: 1 << 20}, "Options.MaxKeyBytes"},
+		"value limit":             {kvstore.Options{MaxValueBytes: 1 << 30}, "Options.MaxValueBytes"},
+		"memory":                  {kvstore.Options{MemoryBytes: 1}, "Options.MemoryBytes"},
+		"negative time":           {kvstore.Options{MaxRequest: -1}, "negative"},
+		"short cluster key":       {kvstore.Options{ClusterKey: []byte("short")}, "Options.ClusterKey"},
+		"seeds without listener":  {kvstore.Options{Seeds: []string{"127.0.0.1:1"}}, "Listen"},
+		"seed without port":       {kvstore.Options{Listen: "127.0.0.1:0", Seeds: []string{"host"}}, "Options.Seeds"},
+		"seed of another scheme":  {kvstore.Options{Listen: "127.0.0.1:0", Seeds: []string{"http://host:1"}}, "Options.Seeds"},
+		"read level":              {kvstore.Options{Read: kvstore.AtLeast(4)}, "Options.Read"},
+		"write level":             {kvstore.Options{N: 1, Write: kvstore.AtLeast(2)}, "Options.Write"},
+		"data-centre level":       {kvstore.Options{Read: kvstore.LocalQuorum}, "Options.Read"},
+		"long name":               {kvstore.Options{NodeID: strings.Repeat("n", 200)}, "NodeID"},
+		"open listener, no key":   {kvstore.Options{Listen: "0.0.0.0:0"}, "set ClusterKey"},
+		"public listener, no key": {kvstore.Options{Listen: "192.0.2.1:7000"}, "set ClusterKey"},
+		"any listener, no key":    {kvstore.Options{Listen: ":7000"}, "set ClusterKey"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := kvstore.Open("", &c.o)
+			require.ErrorIs(t, err, kvstore.ErrInvalid)
+			require.Contains(t, err.Error(), c.says)
+			require.Equal(t, kvstore.NotApplied, kvstore.OutcomeOf(err))
+		})
+	}
+}
+
+// TestCallsRefused: bad arguments of calls leave nothing behind and say what is
+// wrong.
+func TestCallsRefused(t *testing.T) {
+	db := open(t, "", &kvstore.Options{MaxKeyBytes: 10, MaxValueBytes: 20})
+	ready(t, db)
+	put := func(key string, n int, opts ...kvstore.PutOption) error {
+		_, err := db.Put(ctx, key, make([]byte, n), opts...)
+		return err
+	}
+	get := func(key string, opts ...kvstore.GetOption) error {
+		_, err := db.Get(ctx, key, opts...)
+		return err
+	}
+	for name, c := range map[string]struct {
+		err, is error
+		says    string
+	}{
+		"empty key":           {put("", 1), kvstore.ErrInvalid, "empty key"},
+		"get of empty key":    {get(""), kvstore.ErrInvalid, "empty key"},
+		"delete of empty key": {db.Delete(ctx, ""), kvstore.ErrInvalid, "empty key"},
+		"long key":            {put("12345678901", 1), kvstore.ErrKeyTooLarge, "MaxKeyBytes is 10"},
+		"large value":         {put("k", 21), kvstore.ErrValueTooLarge, "MaxValueBytes is 20"},
+		"level too high":      {put("k", 1, kvstore.AtLeast(2)), kvstore.ErrInvalid, "1 owners"},
+		"read level too high": {get("k", kvstore.AtLeast(3)), kvstore.ErrInvalid, "1 owners"},
+		"level of none":       {put("k", 1, kvstore.AtLeast(0)), kvstore.ErrInvalid, "level"},
+		"data-centre level":   {get("k", kvstore.EachQuorum), kvstore.ErrInvalid, "data centres"},
+		"unknown level":       {get("k", kvstore.Consistency(99)), kvstore.ErrInvalid, "unknown level"},
+		"short TTL":           {put("k", 1, kvstore.TTL(time.Microsecond)), kvstore.ErrInvalid, "TTL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorIs(t, c.err, c.is)
+			require.Contains(t, c.err.Error(), c.says)
+			require.Equal(t, kvstore.NotApplied, kvstore.OutcomeOf(c.err))
+			require.False(t, kvstore.Retryable(c.err))
+		})
+	}
+	require.NoError(t, put("1234567890", 20), "at the limits")
+	require.NoError(t, put("k", 0), "an empty value is a value")
+	it, err := db.Get(ctx, "k")
+	require.NoError(t, err)
+	require.NotNil(t, it.Value)
+}
+
+// TestDirectoryRefused: a directory that is in use, of another cluster, of
+// another node, of a newer format, or damaged.
+func TestDirectoryRefused(t *testing.T) {
+	dir := t.TempDir()
+	db, err := kvstore.Open(dir, &kvstore.Options{NodeID: "a", Cluster: "one"})
+	require.NoError(t, err)
+	ready(t, db)
+	_, err = kvstore.Open(dir, nil)
+	require.ErrorIs(t, err, kvstore.ErrLocked)
+	_, err = db.Put(ctx, "k", []byte("v"))
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+
+	_, err = kvstore.Open(dir, &kvstore.Options{Cluster: "two"})
+	require.ErrorIs(t, err, kvstore.ErrIncompatible)
+	require.Contains(t, err.Error(), `"one"`)
+	_, err = kvstore.Open(dir, &kvstore.Options{Cluster: "one", NodeID: "b"})
+	require.ErrorIs(t, err, kvstore.ErrIncompatible)
+
+	manifests, err := filepath.Glob(filepath.Join(dir, "data", "*"))
+	require.NoError(t, err)
+	var manifest string
+	for _, f := range manifests {
+		if strings.Contains(strings.ToLower(filepath.Base(f)), "manifest") {
+			manifest = f
+		}
+	}
+	require.NotEmpty(t, manifest, "%v", manifests)
+	whole, err := os.ReadFile(manifest)
+	require.NoError(t, err)
+
+	damaged := append([]byte(nil), whole...)
+	damaged[len(damaged)/2] ^= 1
+	require.NoError(t, os.WriteFile(manifest, damaged, 0o644))
+	_, err = kvstore.Open(dir, &kvstore.Options{Cluster: "one"})
+	require.ErrorIs(t, err, kvstore.ErrCorrupt)
+	require.Contains(t, err.Error(), filepath.Base(manifest))
+
+	require.NoError(t, os.WriteFile(manifest, whole, 0o644))
+	db, err = kvstore.Open(dir, &kvstore.Options{Cluster: "one"})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+}
+
+// TestListenRefused: a port in use.
+func TestListenRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	_, err = kvstore.Open("", &kvstore.Options{Listen: l.Addr().String()})
+	require.ErrorIs(t, err, kvstore.ErrListen)
+	require.Contains(t, err.Error(), "choose another")
+}
+
+// TestSeedRefused: a seed that is something else, or of another cluster, is
+// named by Ready.
+func TestSeedRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))
+			_ = c.Close()
+		}
+	}()
+	other := open(t, "", &kvstore.Options{Cluster: "other", Listen: "127.0.0.1:0"})
+	s, err := other.Status(ctx)
+	require.NoError(t, err)
+
+	for _, c := range []struct {
+		seed string
+		is   error
+	}{{l.Addr().String(), transport.ErrNotKvstore}, {s.Members[0].Addr, transport.ErrWrongCluster}} {
+		db := open(t, "", &kvstore.Options{Listen: "127.0.0.1:0", Seeds: []string{c.seed}, GossipInterval: 20 * time.Millisecond})
+		require.Eventually(t, func() bool {
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+			defer cancel()
+			err := db.Ready(ctx)
+			require.ErrorIs(t, err, kvstore.ErrNotReady)
+			return strings.Contains(err.Error(), c.seed) && errors.Is(err, c.is)
+		}, 20*time.Second, 20*time.Millisecond)
+		_, err := db.Get(ctx, "k")
+		require.ErrorIs(t, err, kvstore.ErrNotReady)
+		require.Equal(t, kvstore.NotApplied, kvstore.OutcomeOf(err))
+	}
+}

@@ -1,0 +1,118 @@
+package kvstore
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"example.com/kvstore/vclock"
+)
+
+// ceilingAhead is how far ahead of the clock the persisted ceiling is set: one
+// sync per so much time under load, and after a crash a wait of at most that
+// before the node coordinates.
+const ceilingAhead = 2 * time.Second
+
+// wallClock is the default of Options.Clock: for stamps and deadlines of values.
+func wallClock() time.Time { return time.Now() }
+
+// now is for durations and time-outs, where package time's own clock rules.
+func now() time.Time { return time.Now() }
+
+// A stamper issues this node's stamps. It never issues one above a ceiling that
+// is durable, and after a restart starts at that ceiling: so stamps never run
+// backwards, whatever the wall clock did meanwhile.
+type stamper struct {
+	*vclock.Clock
+	wall func() time.Time
+	sys  *system
+	// raising is a lock that may be held across a sync: capacity 1, full when
+	// held. It guards ceiling.
+	raising chan struct{}
+	ceiling uint64
+	// used says that stamps were issued since the ceiling was last raised.
+	used atomic.Bool
+}
+
+func newStamper(wall func() time.Time, maxOffset time.Duration, sys *system) (*stamper, error) {
+	floor, err := sys.uint64(sysCeiling)
+	if err != nil {
+		return nil, err
+	}
+	s := &stamper{Clock: vclock.NewClock(wall, maxOffset, floor), wall: wall, sys: sys, raising: make(chan struct{}, 1), ceiling: floor}
+	s.SetCeiling(floor)
+	return s, nil
+}
+
+// lead is how far the first stamp would be ahead of the wall clock.
+func (s *stamper) lead() time.Duration {
+	return vclock.StampTime(s.Clock.Now()).Sub(s.wall())
+}
+
+// next issues a stamp above `above` and above every stamp issued or observed.
+func (s *stamper) next(above uint64) (uint64, error) {
+	for {
+		stamp, err := s.Next(above)
+		switch {
+		case err == nil:
+			if !s.used.Load() {
+				s.used.Store(true)
+			}
+			return stamp, nil
+		case errors.Is(err, vclock.ErrCeiling):
+			if err := s.raise(above); err != nil {
+				return 0, err
+			}
+		case errors.Is(err, vclock.ErrFuture):
+			return 0, fmt.Errorf("%w: %w", ErrClockSkew, err)
+		default:
+			return 0, err
+		}
+	}
+}
+
+// raise makes a higher ceiling durable, unless somebody else just did.
+func (s *stamper) raise(above uint64) error {
+	s.raising <- struct{}{}
+	defer func() { <-s.raising }()
+	if s.ceiling > max(above, s.Clock.Now()) {
+		return nil
+	}
+	return s.setLocked(ahead(max(above, s.Clock.Now())))
+}
+
+// refresh raises the ceiling ahead of need when stamps were issued since it was
+// last raised, so that requests seldom wait for it.
+func (s *stamper) refresh() error {
+	s.raising <- struct{}{}
+	defer func() { <-s.raising }()
+	stamp := s.Clock.Now()
+	if !s.used.Load() || s.ceiling > stamp+(ahead(stamp)-stamp)/2 {
+		return nil
+	}
+	return s.setLocked(ahead(stamp))
+}
+
+func ahead(stamp uint64) uint64 {
+	return vclock.NewStamp(vclock.StampTime(stamp).Add(ceilingAhead))
+}
+
+// rest lowers the ceiling to the last stamp at a clean end, so that the next
+// start need not wait.
+func (s *stamper) rest() error {
+	s.raising <- struct{}{}
+	defer func() { <-s.raising }()
+	return s.setLocked(s.Clock.Now())
+}
+
+// setLocked persists the ceiling, then lets the clock use it. raising is held.
+func (s *stamper) setLocked(ceiling uint64) error {
+	if err := s.sys.set(number(sysCeiling, ceiling)); err != nil {
+		return engineError(err)
+	}
+	s.used.Store(false)
+	s.ceiling = ceiling
+	s.SetCeiling(ceiling)
+	return nil
+}

@@ -1,0 +1,44 @@
+// Package kvstore is an embeddable, leaderless, replicated key-value store: a
+// service imports it, opens a node, and that node is storage, replica and
+// coordinator. Nodes that know each other form a cluster with consistent
+// hashing, N-way replication, and consistency chosen per operation.
+//
+//	db, err := kvstore.Open("data", &kvstore.Options{
+//		Listen: "127.0.0.1:7001",
+//		Seeds:  []string{"127.0.0.1:7002", "127.0.0.1:7003"},
+//	})
+//	if err != nil { … }
+//	defer db.Close()
+//	if err := db.Ready(ctx); err != nil { … }
+//	version, err := db.Put(ctx, "user/42", []byte("Ada"))
+//	item, err := db.Get(ctx, "user/42", kvstore.One)
+//
+// # Guarantees
+//
+// A write is acknowledged when its level's number of owners have it on disk
+// (SyncAlways, the default), and is then not lost while fewer than that many of
+// its copies are destroyed.
+//
+// Levels whose numbers intersect, Quorum with Quorum above all, give reads that
+// include every write that completed before they began, and that never go back
+// in time. A later plain write is never shadowed by an earlier one, whatever the
+// clocks do within MaxClockOffset of each other. Between concurrent plain writes
+// the one with the higher stamp wins.
+//
+// Every error says what it left behind: see OutcomeOf.
+//
+// # Limits
+//
+// It is not a transaction system, has no ranges over keys, and offers no
+// conditional writes: two clients that read, change and write the same key at
+// the same time overwrite each other. Nodes can join until the first write is
+// accepted. A replica that was away is brought up to date by the reads that meet
+// it, not on its own.
+//
+// # Words
+//
+// A key's token is its 64-bit hash; the token space is cut into equal
+// partitions; each partition has N owners. A coordinator is the node that
+// carries out one request. A dot (stamp, actor) names one write. An epoch is one
+// agreed placement of partitions on members.
+package kvstore

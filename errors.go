@@ -1,0 +1,160 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// The closed set of errors, for errors.Is. OutcomeOf says what a failed write
+// left behind, Retryable whether trying again can help.
+var (
+	// ErrNotFound: the key has no value: never written, deleted or expired.
+	ErrNotFound = errors.New("kvstore: key not found")
+	// ErrInvalid: an argument or option is wrong; the text says which and why.
+	ErrInvalid = errors.New("kvstore: invalid argument")
+	// ErrKeyTooLarge: the key is longer than Options.MaxKeyBytes.
+	ErrKeyTooLarge = errors.New("kvstore: key too large")
+	// ErrValueTooLarge: the value is longer than Options.MaxValueBytes.
+	ErrValueTooLarge = errors.New("kvstore: value too large")
+	// ErrUnavailable: fewer live owners than the level needs; nothing was sent.
+	ErrUnavailable = errors.New("kvstore: not enough live owners")
+	// ErrOverloaded: a queue is full; nothing was done. Retry later.
+	ErrOverloaded = errors.New("kvstore: overloaded")
+	// ErrNotReady: the node has not joined, is starting, or the cluster is
+	// agreeing a new epoch. Call Ready, or retry later.
+	ErrNotReady = errors.New("kvstore: not ready")
+	// ErrClockSkew: a clock is further off than Options.MaxClockOffset.
+	ErrClockSkew = errors.New("kvstore: clock skew")
+	// ErrTimeout: the deadline passed first. It is also
+	// context.DeadlineExceeded. The outcome of a write is unknown.
+	ErrTimeout error = timeoutError{}
+	// ErrPartial: the level can no longer be met though something was sent. The
+	// outcome of a write is unknown.
+	ErrPartial = errors.New("kvstore: too few replicas confirmed")
+	// ErrNoSpace: the volume is full. Writes resume when there is room.
+	ErrNoSpace = errors.New("kvstore: no space left on the volume")
+	// ErrReadOnly: a sync of the log failed, so this node takes no writes until
+	// it is reopened on a healthy disk.
+	ErrReadOnly = errors.New("kvstore: read-only after a failed sync")
+	// ErrDataLoss: no owner has an undamaged copy.
+	ErrDataLoss = errors.New("kvstore: no undamaged copy is left")
+	// ErrClosed: the DB was closed.
+	ErrClosed = errors.New("kvstore: closed")
+	// ErrLocked: another process, or another DB in this one, has the directory
+	// open.
+	ErrLocked = errors.New("kvstore: data directory is in use")
+	// ErrIncompatible: the directory has a newer format or belongs to another
+	// cluster or node.
+	ErrIncompatible = errors.New("kvstore: incompatible data directory")
+	// ErrCorrupt: a file is damaged; the text says which, where, and what was
+	// expected.
+	ErrCorrupt = errors.New("kvstore: corrupt file")
+	// ErrJoinRefused: the cluster will not take this node; the text says why.
+	// Ready returns it.
+	ErrJoinRefused = errors.New("kvstore: join refused")
+	// ErrListen: the address in Options.Listen cannot be used.
+	ErrListen = errors.New("kvstore: cannot listen")
+)
+
+type timeoutError struct{}
+
+func (timeoutError) Error() string   { return "kvstore: deadline exceeded" }
+func (timeoutError) Timeout() bool   { return true }
+func (timeoutError) Is(t error) bool { return t == context.DeadlineExceeded }
+
+// An Outcome says what a call did to the stored data.
+type Outcome uint8
+
+const (
+	// Applied: the call succeeded at its level.
+	Applied Outcome = iota
+	// NotApplied: nothing of it will ever be seen.
+	NotApplied
+	// Unknown: some replicas may hold it, and it may be seen later.
+	Unknown
+)
+
+// String gives the outcome in words.
+func (o Outcome) String() string {
+	switch o {
+	case Applied:
+		return "applied"
+	case NotApplied:
+		return "not applied"
+	}
+	return "unknown"
+}
+
+// OutcomeOf answers what the write that returned err left behind.
+func OutcomeOf(err error) Outcome {
+	if err == nil {
+		return Applied
+	}
+	var q *QuorumError
+	if errors.As(err, &q) {
+		return q.outcome
+	}
+	for _, e := range []error{ErrTimeout, ErrPartial, context.Canceled} {
+		if errors.Is(err, e) {
+			return Unknown
+		}
+	}
+	return NotApplied
+}
+
+// Retryable reports whether the same call may succeed later without a change
+// of its arguments. After an Unknown outcome retry only what is idempotent.
+func Retryable(err error) bool {
+	for _, e := range []error{ErrUnavailable, ErrOverloaded, ErrNotReady, ErrClockSkew, ErrTimeout, ErrPartial, ErrNoSpace} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// A QuorumError tells why a request did not reach its level, replica by
+// replica. It wraps one of ErrUnavailable, ErrTimeout, ErrPartial, or the
+// refusal that all asked replicas share (ErrOverloaded, ErrNoSpace, …).
+type QuorumError struct {
+	Op    string // "get", "put" or "delete"
+	Key   string
+	Level Consistency
+	// Required answers were needed, Received came, of Alive live owners.
+	Required, Received, Alive int
+	Replicas                  []ReplicaError
+
+	kind    error
+	outcome Outcome
+}
+
+// A ReplicaError is one replica's part in a QuorumError. Err is nil for a
+// replica that answered well.
+type ReplicaError struct {
+	Node string
+	Err  error
+	Took time.Duration
+}
+
+// Error is one line that ends with the outcome.
+func (e *QuorumError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v: %s %q at %v: %d of %d needed answers, %d owners alive", e.kind, e.Op, e.Key, e.Level, e.Received, e.Required, e.Alive)
+	for _, r := range e.Replicas {
+		if r.Err != nil {
+			fmt.Fprintf(&b, "; %s: %v", r.Node, r.Err)
+		}
+	}
+	if e.Op == opGet {
+		b.WriteString("; outcome: nothing was read")
+	} else {
+		fmt.Fprintf(&b, "; outcome: %v", e.outcome)
+	}
+	return b.String()
+}
+
+// Unwrap gives the kind of failure.
+func (e *QuorumError) Unwrap() error { return e.kind }

@@ -1,0 +1,381 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"sync"
+	"sync/atomic"
+
+	"example.com/kvstore/gossip"
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/ring"
+	"example.com/kvstore/topology"
+	"example.com/kvstore/transport"
+	"example.com/kvstore/vclock"
+)
+
+// A DB is an open node: storage, replica and coordinator. All methods may be
+// called concurrently.
+type DB struct {
+	opts    Options
+	id      string // of this node
+	uid     uint64 // of its directory
+	actor   uint64 // of this start: in every dot it issues (I6)
+	tree    *lsm.Tree
+	sys     *system
+	clock   *stamper
+	mux     *transport.Mux // nil without a listener
+	members *members
+	fence   fence
+
+	view   atomic.Pointer[view] // nil until the first epoch is known
+	gate   *gate                // the callers' calls
+	writes pool[writeCall]
+	reads  pool[readCall]
+	// replies collects answers to other coordinators; the log's goroutine owns
+	// it.
+	replies transport.Flusher
+	workers *workers
+	sweeper sweeper
+	metrics counters
+
+	ready   atomic.Bool
+	readied chan struct{} // closed when ready is set
+	closing atomic.Bool
+	closed  chan struct{} // closed at the end of Close, when closeErr is set
+	stop    chan struct{} // closed by Close: loops end
+	// background is cancelled by Close.
+	background context.Context
+	cancel     context.CancelFunc
+	loops      sync.WaitGroup
+	closeErr   error
+}
+
+// Open opens the node whose data is in dir, creating it if there is none; dir ""
+// keeps everything in memory. It returns as soon as the node runs; Ready waits
+// until it can serve.
+//
+// Errors: ErrInvalid for options that cannot work, ErrLocked for a directory in
+// use, ErrIncompatible for one of a newer format or of another cluster or node,
+// ErrCorrupt for a damaged file, ErrListen for an address that cannot be used.
+func Open(dir string, o *Options) (*DB, error) {
+	opts := o.withDefaults(dir)
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		dir = "/kvstore"
+	}
+	db := &DB{
+		opts:    opts,
+		gate:    newGate(),
+		workers: newWorkers(),
+		readied: make(chan struct{}),
+		closed:  make(chan struct{}),
+		stop:    make(chan struct{}),
+	}
+	db.background, db.cancel = context.WithCancel(context.Background())
+	db.sweeper.kick = make(chan struct{}, 1)
+	db.writes = pool[writeCall]{limit: maxInFlight, make: func() *writeCall {
+		c := &writeCall{db: db, decided: make(chan struct{}, 1)}
+		c.mu.settled = true
+		c.local = c.localDone
+		return c
+	}}
+	db.reads = pool[readCall]{limit: maxInFlight, make: func() *readCall {
+		c := &readCall{db: db, decided: make(chan struct{}, 1)}
+		c.mu.settled = true
+		return c
+	}}
+	if err := db.open(dir); err != nil {
+		return nil, errors.Join(err, db.release())
+	}
+	db.loops.Go(db.members.loop)
+	db.loops.Go(db.sweep)
+	return db, nil
+}
+
+// open builds the node from the bottom up.
+func (db *DB) open(dir string) error {
+	tree, err := lsm.Open(path.Join(dir, "data"), &lsm.Options{
+		FS:            db.opts.FS,
+		Sync:          db.opts.Sync,
+		MemtableBytes: max(min(db.opts.MemoryBytes/8, 64<<20), 64<<10),
+		GroupDone:     db.replies.Flush,
+		Now:           db.opts.Clock,
+		Logger:        db.opts.Logger,
+		// Tombstones are kept until the owners can prove that all of them have
+		// what they cover.
+		Horizon: func(uint64) vclock.Dot { return vclock.Dot{} },
+	})
+	if err != nil {
+		return openError(dir, err)
+	}
+	db.tree = tree
+	db.sys = &system{tree: tree}
+	if err := db.identify(dir); err != nil {
+		return err
+	}
+	if db.clock, err = newStamper(db.opts.Clock, db.opts.MaxClockOffset, db.sys); err != nil {
+		return err
+	}
+	for _, err := range tree.Scan(0, systemToken-1) {
+		if err != nil {
+			return openError(dir, err)
+		}
+		db.fence.data.Store(true)
+		break
+	}
+	return db.meet()
+}
+
+// identify reads who this node is, or decides it, and counts the start.
+func (db *DB) identify(dir string) error {
+	id, err := db.sys.get(sysNode)
+	if err != nil {
+		return openError(dir, err)
+	}
+	name, err := db.sys.get(sysCluster)
+	if err != nil {
+		return openError(dir, err)
+	}
+	boots, err := db.sys.uint64(sysBoots)
+	if err != nil {
+		return openError(dir, err)
+	}
+	uid, err := db.sys.uint64(sysUID)
+	if err != nil {
+		return openError(dir, err)
+	}
+	if id == nil {
+		draw := db.opts.rand(0)
+		// The clock keeps a node that lost its disk from being taken for the old
+		// one when its seed repeats.
+		uid = mix(draw.Uint64() ^ uint64(db.opts.Clock().UnixNano()))
+		id = []byte(db.opts.NodeID)
+		if len(id) == 0 {
+			id = fmt.Appendf(nil, "%016x", draw.Uint64())
+		}
+		name = []byte(db.opts.Cluster)
+	}
+	switch {
+	case string(name) != db.opts.Cluster:
+		return fmt.Errorf("%w: %s belongs to cluster %q, Options.Cluster is %q; use another directory", ErrIncompatible, dir, name, db.opts.Cluster)
+	case db.opts.NodeID != "" && string(id) != db.opts.NodeID:
+		return fmt.Errorf("%w: %s belongs to node %q, Options.NodeID is %q; use another directory", ErrIncompatible, dir, id, db.opts.NodeID)
+	}
+	boots++
+	db.id, db.uid = string(id), uid
+	db.opts.NodeID = db.id
+	// Both parts are durable before the first dot and the pair never repeats, so
+	// neither does the actor, but for a collision of 64-bit hashes.
+	db.actor = mix(uid ^ mix(boots))
+	err = db.sys.set(setting{sysNode, id}, setting{sysCluster, name}, number(sysUID, uid), number(sysBoots, boots))
+	return engineError(err)
+}
+
+// meet listens, and starts the protocols of the cluster.
+func (db *DB) meet() error {
+	chain, err := db.sys.chain()
+	if err != nil {
+		return engineError(err)
+	}
+	state, err := db.sys.get(sysTopology)
+	if err != nil {
+		return engineError(err)
+	}
+	boots, err := db.sys.uint64(sysBoots)
+	if err != nil {
+		return engineError(err)
+	}
+	m := newMembers(db)
+	db.members = m
+	addr := ""
+	if db.opts.Listen != "" {
+		t := db.opts.Transport
+		if t == nil {
+			t = transport.TCP()
+		}
+		db.mux, err = transport.NewMux(t, transport.MuxConfig{
+			Listen: db.opts.Listen, Advertise: db.opts.Advertise,
+			Identity: db.identity, ClusterKey: db.opts.ClusterKey, TLS: db.opts.TLS,
+			Limits: transport.Limits{FrameBytes: hardValueBytes + 2*hardKeyBytes},
+			Handle: db.handle, Seed: db.opts.rand(boots).Uint64(),
+		})
+		if err != nil {
+			return fmt.Errorf("%w on %q: %w; stop the other process or choose another Options.Listen", ErrListen, db.opts.Listen, err)
+		}
+		addr = db.mux.Addr()
+	}
+	m.seeds = newSeeds(db.opts.Seeds, addr)
+	self := topology.Member{
+		Node: ring.Node{ID: db.id, Zone: db.opts.Zone, DataCenter: db.opts.DataCenter, Weight: db.opts.Weight},
+		Addr: addr, UID: db.uid,
+	}
+	founding := len(chain) == 0 && (len(db.opts.Seeds) == 0 || db.opts.Bootstrap)
+	if founding {
+		var cluster [16]byte
+		draw := db.opts.rand(boots)
+		for i := range cluster {
+			cluster[i] = byte(draw.Uint32())
+		}
+		first, err := topology.Bootstrap(cluster, db.opts.Cluster, self, db.opts.Partitions, db.opts.N, false)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		b, err := first.AppendBinary(nil)
+		if err != nil {
+			return err
+		}
+		if err := db.sys.set(setting{epochKey(first.Number), b}); err != nil {
+			return engineError(err)
+		}
+		chain = append(chain, first)
+	}
+	m.agent, err = topology.NewAgent(topology.Config{
+		Self: self, Name: db.opts.Cluster, State: state, Chain: chain, Seeds: m.seeds.addrs, Seed: db.opts.rand(boots).Uint64(),
+		Fence: db.fence.raise, Unfence: db.fence.lower,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if db.mux != nil {
+		m.gossip = gossip.New(gossip.Config{ID: db.id, Addr: addr, Incarnation: boots, Seeds: m.seeds.addrs(),
+			Interval: db.opts.GossipInterval, SuspectAfter: db.opts.SuspectAfter, Seed: db.opts.rand(boots).Uint64(), Meta: m.meta()})
+	}
+	m.publish()
+	if len(chain) == 0 {
+		m.agent.Join(now())
+	}
+	m.settle()
+	return nil
+}
+
+// identity is what this node says of itself when a connection opens.
+func (db *DB) identity() transport.Identity {
+	id := transport.Identity{Name: db.opts.Cluster, Node: db.id, Boot: db.actor}
+	if db.mux != nil {
+		id.Addr = db.mux.Addr()
+	}
+	if v := db.view.Load(); v != nil {
+		id.Cluster = v.epoch.Cluster
+	}
+	return id
+}
+
+// Ready waits until the node is a member of its cluster and able to serve, or
+// ctx is over. It fails with ErrJoinRefused when the cluster will not take the
+// node, and with ErrNotReady, and what it was waiting for, when ctx ends first.
+func (db *DB) Ready(ctx context.Context) error {
+	select {
+	case <-db.readied:
+		return nil
+	case <-db.members.troubled:
+		return db.notReady()
+	case <-db.stop:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", db.notReady(), ctx.Err())
+	}
+}
+
+// Close ends the node: it waits for the calls that are running (each at most
+// MaxRequest), syncs, and leaves no goroutine, lock or open file behind (I10).
+// The node keeps its place in the cluster and is expected back. Close may be
+// called twice; it returns the first error that lost nothing but should be
+// known.
+func (db *DB) Close() error {
+	if !db.gate.shut() {
+		<-db.closed
+		return db.closeErr
+	}
+	db.closing.Store(true)
+	<-db.gate.drained
+	db.closeErr = db.release()
+	close(db.closed)
+	return db.closeErr
+}
+
+// release gives back whatever of the node is running.
+func (db *DB) release() error {
+	db.closing.Store(true)
+	close(db.stop)
+	db.cancel()
+	db.loops.Wait()
+	var errs []error
+	if db.mux != nil {
+		errs = append(errs, db.mux.Close())
+	}
+	db.workers.wait()
+	if db.clock != nil {
+		errs = append(errs, db.clock.rest())
+	}
+	if db.tree != nil {
+		errs = append(errs, db.tree.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// observe takes note of another node's stamp. One too far ahead is not adopted.
+func (db *DB) observe(stamp uint64) { _ = db.clock.Observe(stamp) }
+
+// rand is a source of the node's random choices, repeatable when Options.Seed
+// is set.
+func (o *Options) rand(stream uint64) *rand.Rand {
+	seed := o.Seed
+	if seed == 0 {
+		return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	}
+	for _, b := range []byte(o.NodeID + o.Listen) {
+		seed = mix(seed ^ uint64(b))
+	}
+	return rand.New(rand.NewPCG(seed, stream))
+}
+
+// mix is a bijection whose output bits all depend on all input bits (the
+// finalizer of SplitMix64, Steele, Lea and Flood 2014).
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// A fence stops data from being accepted while the cluster agrees an epoch that
+// presumes there is none.
+//
+// Invariant: either raise sees data, or every later admit sees it raised. Both
+// sides write their own flag before they read the other's.
+type fence struct {
+	data, raised atomic.Bool
+}
+
+// admit notes that this node accepts data, and reports whether it may.
+func (f *fence) admit() bool {
+	if f.raised.Load() {
+		return false
+	}
+	if !f.data.Load() {
+		f.data.Store(true)
+	}
+	return !f.raised.Load()
+}
+
+// raise stops data and reports whether this node ever accepted any.
+func (f *fence) raise() (hasData bool) {
+	if f.data.Load() { // for good: no need to disturb the writers
+		return true
+	}
+	f.raised.Store(true)
+	return f.data.Load()
+}
+
+func (f *fence) lower() { f.raised.Store(false) }
+
+// acceptData reports whether this node may take data in the epoch of v.
+func (db *DB) acceptData(v *view) bool {
+	return db.fence.admit() && db.view.Load().epoch.Number == v.epoch.Number
+}

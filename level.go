@@ -1,0 +1,94 @@
+package kvstore
+
+import (
+	"fmt"
+	"time"
+)
+
+// Consistency is a level: how many of a key's owners must answer before a call
+// returns. It is itself an option of every verb: db.Get(ctx, k, kvstore.One).
+type Consistency uint8
+
+const (
+	// Default is the level in Options.
+	Default Consistency = iota
+	// One owner's answer is enough.
+	One
+	// Quorum is a majority of the owners. Reads and writes at Quorum intersect.
+	Quorum
+	// All owners.
+	All
+	// LocalOne, LocalQuorum and EachQuorum are levels over data centres. This
+	// version refuses them with ErrInvalid.
+	LocalOne
+	LocalQuorum
+	EachQuorum
+)
+
+// atLeastBase separates AtLeast(n) from the named levels.
+const atLeastBase Consistency = 128
+
+// AtLeast is the level of n owners. n above the number of replicas is refused
+// by the call that uses it.
+func AtLeast(n int) Consistency {
+	return atLeastBase + Consistency(min(max(n, 0), 127))
+}
+
+// String gives the level's name.
+func (c Consistency) String() string {
+	names := [...]string{"default", "one", "quorum", "all", "local one", "local quorum", "each quorum"}
+	switch {
+	case c >= atLeastBase:
+		return fmt.Sprintf("at least %d", c-atLeastBase)
+	case int(c) < len(names):
+		return names[c]
+	}
+	return fmt.Sprintf("level %d", uint8(c))
+}
+
+// required is the number of owners, out of owners, that must answer, or
+// ErrInvalid for a level that a key with so many can never meet. Default must
+// have been resolved.
+func (c Consistency) required(owners int) (int, error) {
+	need := 0
+	switch {
+	case c == One:
+		need = 1
+	case c == Quorum:
+		need = owners/2 + 1
+	case c == All:
+		need = owners
+	case c == LocalOne, c == LocalQuorum, c == EachQuorum:
+		return 0, invalid("level %q needs data centres, which this version does not place; use One, Quorum, All or AtLeast", c)
+	case c > atLeastBase:
+		need = int(c - atLeastBase)
+	}
+	switch {
+	case need == 0:
+		return 0, invalid("unknown level %q; use One, Quorum, All or AtLeast(n) with n from 1", c)
+	case need > owners:
+		return 0, invalid("level %q needs more than the %d owners of a key; add nodes or lower the level", c, owners)
+	}
+	return need, nil
+}
+
+// A GetOption is an option of Get. The set is closed.
+type GetOption interface{ getOption() }
+
+// A PutOption is an option of Put. The set is closed.
+type PutOption interface{ putOption() }
+
+// A DeleteOption is an option of Delete. The set is closed.
+type DeleteOption interface{ deleteOption() }
+
+func (Consistency) getOption()    {}
+func (Consistency) putOption()    {}
+func (Consistency) deleteOption() {}
+
+type ttlOption time.Duration
+
+func (ttlOption) putOption() {}
+
+// TTL makes the value expire d after the coordinator stamped it. d is at least
+// one millisecond; finer parts are dropped.
+func TTL(d time.Duration) PutOption { return ttlOption(d) }

@@ -1,0 +1,338 @@
+package kvstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"example.com/kvstore/gossip"
+	"example.com/kvstore/replica"
+	"example.com/kvstore/topology"
+)
+
+const (
+	// inboxLen bounds each queue of messages to the loop; beyond it they are
+	// dropped, and both protocols repeat themselves.
+	inboxLen = 1024
+	// peerIdle is how long a connection to an address outside the cluster is
+	// kept after its last use.
+	peerIdle = time.Minute
+	// busyEvery is how often the agent runs while an epoch is being agreed, which
+	// is taken to be so for busyFor after each of its messages.
+	busyEvery = 50 * time.Millisecond
+	busyFor   = 5 * time.Second
+)
+
+// members keeps this node's place in the cluster: liveness by gossip, ownership
+// by agreed epochs. Both are state machines without I/O; their one loop owns
+// them, makes their state durable, sends for them, and publishes the view that
+// the data path reads.
+type members struct {
+	db *DB
+
+	// Inboxes, capacity inboxLen, written by connection readers, never closed.
+	gossipIn   chan []byte
+	topologyIn chan []byte
+	heardIn    chan heard
+
+	// Owned by loop.
+	gossip    *gossip.Gossip // nil on a node without a listener
+	agent     *topology.Agent
+	seeds     *seeds
+	lastUse   map[string]time.Time // addresses outside the epoch
+	busyUntil time.Time
+
+	// Written by loop, read anywhere.
+	states   atomic.Pointer[[]gossip.Member]
+	trouble  atomic.Pointer[error] // why the node will not become ready
+	troubled chan struct{}         // closed when trouble is set
+}
+
+// heard says that the node at addr knows a newer epoch.
+type heard struct {
+	addr  string
+	epoch uint64
+}
+
+func newMembers(db *DB) *members {
+	return &members{db: db, gossipIn: make(chan []byte, inboxLen), topologyIn: make(chan []byte, inboxLen),
+		heardIn: make(chan heard, inboxLen), lastUse: map[string]time.Time{}, troubled: make(chan struct{})}
+}
+
+// receive queues a message for the loop. msg is copied.
+func (m *members) receive(in chan []byte, msg []byte) {
+	select {
+	case in <- append([]byte(nil), msg...):
+	default:
+	}
+}
+
+// hear tells the loop that the node at addr knows epoch n.
+func (m *members) hear(addr string, n uint64) {
+	select {
+	case m.heardIn <- heard{addr, n}:
+	default:
+	}
+}
+
+// loop runs until db.stop closes.
+func (m *members) loop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var err error
+		select {
+		case msg := <-m.gossipIn:
+			m.sendAll(m.gossip.Step(now(), msg))
+		case msg := <-m.topologyIn:
+			m.busyUntil = now().Add(busyFor)
+			err = m.apply(m.agent.Step(now(), msg))
+			timer.Reset(m.next().Sub(now()))
+		case h := <-m.heardIn:
+			err = m.apply(m.agent.Heard(now(), h.addr, h.epoch))
+		case <-timer.C:
+			err = m.tick()
+			timer.Reset(m.next().Sub(now()))
+		case <-m.db.stop:
+			return
+		}
+		if err == nil {
+			err = m.noteChanges()
+		}
+		if err != nil {
+			m.fail(err)
+			return
+		}
+		m.settle()
+	}
+}
+
+// tick lets time pass for both machines.
+func (m *members) tick() error {
+	t := now()
+	if m.gossip != nil && !t.Before(m.gossip.Next()) {
+		m.sendAll(m.gossip.Tick(t))
+		m.dropIdle(t)
+	}
+	if err := m.apply(m.agent.Tick(t)); err != nil {
+		return err
+	}
+	return m.db.clock.refresh()
+}
+
+// next is when tick should run again.
+func (m *members) next() time.Time {
+	t := now()
+	next := t.Add(m.db.opts.GossipInterval)
+	if !m.db.ready.Load() || m.agent.Fenced() || t.Before(m.busyUntil) {
+		next = t.Add(busyEvery)
+	}
+	if m.gossip != nil && m.gossip.Next().Before(next) {
+		next = m.gossip.Next()
+	}
+	return next
+}
+
+// apply makes the agent's state durable, publishes what it learned, and only
+// then sends what it says.
+func (m *members) apply(e topology.Effects) error {
+	var settings []setting
+	if e.State != nil {
+		settings = append(settings, setting{sysTopology, e.State})
+	}
+	for _, ep := range e.Learned {
+		b, err := ep.AppendBinary(nil)
+		if err != nil {
+			return err
+		}
+		settings = append(settings, setting{epochKey(ep.Number), b})
+	}
+	if len(settings) > 0 {
+		if err := m.db.sys.set(settings...); err != nil {
+			return fmt.Errorf("kvstore: keep the cluster's state: %w", engineError(err))
+		}
+	}
+	if len(e.Learned) > 0 {
+		m.publish()
+		for _, ep := range e.Learned {
+			m.db.opts.Logger.Info("kvstore: new epoch", "epoch", ep.Number, "members", len(ep.Members))
+			m.db.opts.Events.epoch(EpochInfo{Number: ep.Number, Members: len(ep.Members)})
+		}
+	}
+	for _, msg := range e.Send {
+		m.send(msg.Addr, replica.OpTopology, msg.Body)
+	}
+	if e.Refused != nil {
+		m.fail(fmt.Errorf("%w: %w", ErrJoinRefused, e.Refused))
+	}
+	return nil
+}
+
+// fail notes the first reason why this node can't take its place.
+func (m *members) fail(err error) {
+	if m.trouble.CompareAndSwap(nil, &err) {
+		m.db.opts.Logger.Error("kvstore: this node does not take part in the cluster", "err", err)
+		close(m.troubled)
+	}
+}
+
+func (m *members) sendAll(msgs []gossip.Message) {
+	for _, msg := range msgs {
+		m.send(msg.Addr, replica.OpGossip, msg.Body)
+	}
+}
+
+// send is best effort: both protocols repeat themselves.
+func (m *members) send(addr string, op replica.Op, body []byte) {
+	m.lastUse[addr] = now()
+	_ = m.db.mux.Peer(addr).Send(op, nil, body)
+}
+
+// dropIdle closes connections to addresses that are neither a member's nor a
+// seed's and were not used for a while.
+func (m *members) dropIdle(t time.Time) {
+	keep := map[string]bool{}
+	if v := m.db.view.Load(); v != nil {
+		for _, n := range v.nodes {
+			keep[n.addr] = true
+		}
+	}
+	for _, addr := range m.seeds.addrs() {
+		keep[addr] = true
+	}
+	for addr, used := range m.lastUse {
+		if !keep[addr] && t.Sub(used) > peerIdle {
+			m.db.mux.Peer(addr).Close()
+			delete(m.lastUse, addr)
+		}
+	}
+}
+
+// noteChanges takes in what gossip found out: liveness, addresses, epochs.
+func (m *members) noteChanges() error {
+	if m.gossip == nil {
+		return nil
+	}
+	changes := m.gossip.Changes()
+	if len(changes) == 0 {
+		return nil
+	}
+	known := m.agent.Current()
+	for _, c := range changes {
+		if c.State != c.Before {
+			m.db.opts.Logger.Info("kvstore: member", "node", c.ID, "state", c.State, "before", c.Before)
+			m.db.opts.Events.member(MemberInfo{ID: c.ID, Addr: c.Addr, State: c.State.String(), Before: c.Before.String()})
+		}
+		if n := metaEpoch(c.Meta); known != nil && n > known.Number {
+			if err := m.apply(m.agent.Heard(now(), c.Addr, n)); err != nil {
+				return err
+			}
+		}
+	}
+	m.publish()
+	return nil
+}
+
+// meta is what this node says of itself in gossip: its epoch.
+func (m *members) meta() []byte {
+	var n uint64
+	if e := m.agent.Current(); e != nil {
+		n = e.Number
+	}
+	return binary.LittleEndian.AppendUint64(nil, n)
+}
+
+func metaEpoch(meta []byte) uint64 {
+	if len(meta) < 8 {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(meta)
+}
+
+// publish makes the current epoch and what is known of its members the view of
+// the data path.
+func (m *members) publish() {
+	e := m.agent.Current()
+	if e == nil {
+		return
+	}
+	states := map[string]gossip.Member{}
+	if m.gossip != nil {
+		m.gossip.SetMeta(m.meta())
+		all := m.gossip.Members()
+		for _, g := range all {
+			states[g.ID] = g
+		}
+		m.states.Store(&all)
+	}
+	v := &view{epoch: e, ring: e.Ring, replaced: make(chan struct{})}
+	for _, n := range e.Ring.Nodes() {
+		member, _ := e.Member(n.ID)
+		node := viewNode{id: n.ID, addr: member.Addr}
+		if g, ok := states[n.ID]; ok {
+			node.addr, node.dead = g.Addr, g.State == gossip.Dead
+		}
+		if n.ID != m.db.id {
+			node.peer = m.db.mux.Peer(node.addr)
+		}
+		v.nodes = append(v.nodes, node)
+	}
+	if old := m.db.view.Swap(v); old != nil {
+		close(old.replaced)
+	}
+}
+
+// settle declares the node ready once it is a member, hears from a majority of
+// the members, and its clock has passed the stamps of its former life.
+func (m *members) settle() {
+	v := m.db.view.Load()
+	if m.db.ready.Load() || v == nil || v.self() < 0 || m.db.clock.lead() > 0 {
+		return
+	}
+	alive := 1
+	if m.gossip != nil {
+		for _, g := range m.gossip.Members() {
+			if g.ID != m.db.id && v.ring.Index(g.ID) >= 0 && g.State == gossip.Alive && m.db.mux.Peer(g.Addr).Up() {
+				alive++
+			}
+		}
+	}
+	if alive >= len(v.nodes)/2+1 {
+		m.db.ready.Store(true)
+		close(m.db.readied)
+	}
+}
+
+// notReady tells why the node does not coordinate.
+func (db *DB) notReady() error {
+	if db.closing.Load() {
+		return ErrClosed
+	}
+	if p := db.members.trouble.Load(); p != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, *p)
+	}
+	v := db.view.Load()
+	if v == nil {
+		if err := db.members.seedTrouble(); err != nil {
+			return fmt.Errorf("%w: not a member yet; no seed answers: %w", ErrNotReady, err)
+		}
+		return fmt.Errorf("%w: not a member yet; waiting for the seeds", ErrNotReady)
+	}
+	if lead := db.clock.lead(); lead > 0 {
+		return fmt.Errorf("%w: the clock must first pass stamps that this node issued before it was last stopped, in %v", ErrNotReady, lead)
+	}
+	return fmt.Errorf("%w: waiting to hear from a majority of the %d members", ErrNotReady, len(v.nodes))
+}
+
+// seedTrouble tells what is wrong with each seed that cannot be reached.
+func (m *members) seedTrouble() error {
+	var all error
+	for _, addr := range m.seeds.addrs() {
+		if err := m.db.mux.Peer(addr).Err(); err != nil {
+			all = errors.Join(all, fmt.Errorf("%s: %w", addr, err))
+		}
+	}
+	return all
+}

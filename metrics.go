@@ -1,0 +1,67 @@
+package kvstore
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/transport"
+)
+
+// counters are what a node counts as it works.
+type counters struct {
+	gets, failedGets            atomic.Uint64
+	puts, deletes, failedWrites atomic.Uint64
+	restamps, writeBacks        atomic.Uint64
+	spareReads                  atomic.Uint64
+	servedReads, servedWrites   atomic.Uint64
+}
+
+// Metrics is a snapshot of what a node did since it was opened.
+type Metrics struct {
+	// Calls on this DB, failed ones included.
+	Gets, Puts, Deletes uint64
+	// FailedGets are without ErrNotFound.
+	FailedGets, FailedWrites uint64
+	// Restamps: a write found a newer one and was sent again above it.
+	Restamps uint64
+	// WriteBacks: a read found its owners different and repaired them.
+	WriteBacks uint64
+	// SpareReads: a read asked one more owner because the first were slow.
+	SpareReads uint64
+	// ServedReads and ServedWrites were asked for by other coordinators.
+	ServedReads, ServedWrites uint64
+
+	Engine    lsm.Metrics
+	Transport transport.Metrics
+}
+
+// Metrics gives a snapshot. After Close it is the last one.
+func (db *DB) Metrics() Metrics {
+	c := &db.metrics
+	m := Metrics{
+		Gets: c.gets.Load(), Puts: c.puts.Load(), Deletes: c.deletes.Load(),
+		FailedGets: c.failedGets.Load(), FailedWrites: c.failedWrites.Load(),
+		Restamps: c.restamps.Load(), WriteBacks: c.writeBacks.Load(), SpareReads: c.spareReads.Load(),
+		ServedReads: c.servedReads.Load(), ServedWrites: c.servedWrites.Load(),
+		Engine: db.tree.Metrics(),
+	}
+	if db.mux != nil {
+		m.Transport = db.mux.Metrics()
+	}
+	return m
+}
+
+// String is a table.
+func (m Metrics) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "calls      %12s %12s %12s\n", "get", "put", "delete")
+	fmt.Fprintf(&b, "  made     %12d %12d %12d\n", m.Gets, m.Puts, m.Deletes)
+	fmt.Fprintf(&b, "  failed   %12d %12d\n", m.FailedGets, m.FailedWrites)
+	fmt.Fprintf(&b, "  served   %12d %12d\n", m.ServedReads, m.ServedWrites)
+	fmt.Fprintf(&b, "  restamps %d, write-backs %d, spare reads %d\n", m.Restamps, m.WriteBacks, m.SpareReads)
+	b.WriteString(m.Engine.String())
+	b.WriteString(m.Transport.String())
+	return b.String()
+}

@@ -1,0 +1,316 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"example.com/kvstore/replica"
+	"example.com/kvstore/ring"
+	"example.com/kvstore/vclock"
+)
+
+// maxAttempts bounds how often one call is sent again: under a higher stamp
+// because an owner held a newer write, or in a newer epoch.
+const maxAttempts = 16
+
+const (
+	opGet    = "get"
+	opPut    = "put"
+	opDelete = "delete"
+)
+
+// Get returns the key's value at the level in opts, else Options.Read. At
+// Quorum and above the joined answer of the owners asked is held by a quorum of
+// owners before Get returns, so no later read at Quorum goes back in time (I4).
+//
+// The error is ErrNotFound for a key without a value; the Item then carries the
+// Version of the tombstone, if there is one.
+func (db *DB) Get(ctx context.Context, key string, opts ...GetOption) (Item, error) {
+	level := db.opts.Read
+	for _, o := range opts {
+		if c, ok := o.(Consistency); ok && c != Default {
+			level = c
+		}
+	}
+	if err := db.checkKey(key); err != nil {
+		return Item{Key: key}, err
+	}
+	if !db.gate.enter() {
+		return Item{Key: key}, ErrClosed
+	}
+	defer db.gate.leave()
+	db.metrics.gets.Add(1)
+	it, err := db.get(ctx, key, level)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		db.metrics.failedGets.Add(1)
+	}
+	return it, err
+}
+
+// Put stores value under key at the level in opts, else Options.Write, and
+// returns the version it became. value is not kept.
+//
+// A nil error says that the level's number of owners have it durably (under
+// SyncAlways). For any other ask OutcomeOf.
+func (db *DB) Put(ctx context.Context, key string, value []byte, opts ...PutOption) (Version, error) {
+	w := pendingWrite{op: opPut, key: key, level: db.opts.Write, rec: replica.Record{Value: value}}
+	for _, o := range opts {
+		switch o := o.(type) {
+		case Consistency:
+			if o != Default {
+				w.level = o
+			}
+		case ttlOption:
+			if time.Duration(o) < time.Millisecond {
+				return Version{}, invalid("TTL is %v; use at least 1ms", time.Duration(o))
+			}
+			w.rec.Deadline = db.opts.Clock().Add(time.Duration(o)).UnixMilli()
+		}
+	}
+	if len(value) > db.opts.MaxValueBytes {
+		return Version{}, fmt.Errorf("%w: %d bytes; Options.MaxValueBytes is %d", ErrValueTooLarge, len(value), db.opts.MaxValueBytes)
+	}
+	return db.write(ctx, &w)
+}
+
+// Delete removes the key's value at the level in opts, else Options.Write. It
+// succeeds whether or not there was one.
+func (db *DB) Delete(ctx context.Context, key string, opts ...DeleteOption) error {
+	w := pendingWrite{op: opDelete, key: key, level: db.opts.Write, rec: replica.Record{Tombstone: true}}
+	for _, o := range opts {
+		if c, ok := o.(Consistency); ok && c != Default {
+			w.level = c
+		}
+	}
+	_, err := db.write(ctx, &w)
+	return err
+}
+
+// A pendingWrite is a Put or Delete on its way.
+type pendingWrite struct {
+	op, key string
+	level   Consistency
+	rec     replica.Record
+}
+
+func (db *DB) checkKey(key string) error {
+	switch {
+	case key == "":
+		return invalid("empty key")
+	case len(key) > db.opts.MaxKeyBytes:
+		return fmt.Errorf("%w: %d bytes; Options.MaxKeyBytes is %d", ErrKeyTooLarge, len(key), db.opts.MaxKeyBytes)
+	}
+	return nil
+}
+
+func invalid(format string, a ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, a...)...)
+}
+
+// bytesOf views a key's bytes. They must not be modified.
+func bytesOf(key string) []byte { return unsafe.Slice(unsafe.StringData(key), len(key)) }
+
+func (db *DB) write(ctx context.Context, w *pendingWrite) (Version, error) {
+	if err := db.checkKey(w.key); err != nil {
+		return Version{}, err
+	}
+	if !db.gate.enter() {
+		return Version{}, ErrClosed
+	}
+	defer db.gate.leave()
+	if w.op == opPut {
+		db.metrics.puts.Add(1)
+	} else {
+		db.metrics.deletes.Add(1)
+	}
+	v, err := db.writeAll(ctx, w)
+	if err != nil {
+		db.metrics.failedWrites.Add(1)
+	}
+	return v, err
+}
+
+// writeAll sends the write until it is acknowledged under one dot.
+func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
+	deadline, err := db.deadline(ctx)
+	if err != nil {
+		return Version{}, QuorumError{Op: w.op, Key: w.key, Level: w.level}.notSent(err)
+	}
+	key := bytesOf(w.key)
+	token := ring.Token(w.key)
+	var room [replica.MaxOwners]target
+	var above uint64
+	restamp, earlier := true, NotApplied
+	for range maxAttempts {
+		v, err := db.serving()
+		if err != nil {
+			return Version{}, err
+		}
+		targets, alive := v.targets(room[:0], v.ring.Partition(token))
+		need, err := w.level.required(len(targets))
+		if err != nil {
+			return Version{}, err
+		}
+		qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, Required: need, Alive: alive, outcome: earlier}
+		if alive < need {
+			return Version{}, qe.unavailable(targets)
+		}
+		if restamp {
+			stamp, err := db.clock.next(above)
+			if err != nil {
+				return Version{}, err
+			}
+			w.rec.Dot = vclock.Dot{Stamp: stamp, Actor: db.actor}
+		}
+		c := db.writes.get()
+		if c == nil {
+			return Version{}, fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight)
+		}
+		db.sweeper.wake()
+		out := c.write(v, key, w.rec, targets, need, false, deadline, ctx.Done())
+		if out.Verdict == replica.Done {
+			c.release()
+			return plainVersion(w.rec.Dot), nil
+		}
+		if out.outcome == Unknown {
+			earlier = Unknown
+		}
+		restamp = out.Verdict == replica.Restamp
+		switch {
+		case restamp:
+			db.metrics.restamps.Add(1)
+			above = out.newer.Stamp
+			c.release()
+			continue
+		case out.epoch > v.epoch.Number:
+			c.release()
+			if err := db.awaitEpoch(ctx, out.epoch, deadline); err != nil {
+				qe.Replicas = nil
+				return Version{}, qe.failed(err)
+			}
+			continue
+		}
+		qe.Received, qe.Replicas, qe.outcome = out.acked, c.errors(), max(earlier, out.outcome)
+		c.release()
+		return Version{}, qe.failed(waitError(ctx, out.Verdict))
+	}
+	return Version{}, fmt.Errorf("%w: the write was superseded or found a newer epoch %d times in a row", ErrTimeout, maxAttempts)
+}
+
+func (db *DB) get(ctx context.Context, key string, level Consistency) (Item, error) {
+	deadline, err := db.deadline(ctx)
+	if err != nil {
+		return Item{Key: key}, QuorumError{Op: opGet, Key: key, Level: level}.notSent(err)
+	}
+	token := ring.Token(key)
+	var room [replica.MaxOwners]target
+	for range maxAttempts {
+		v, err := db.serving()
+		if err != nil {
+			return Item{Key: key}, err
+		}
+		targets, alive := v.targets(room[:0], v.ring.Partition(token))
+		need, err := level.required(len(targets))
+		if err != nil {
+			return Item{Key: key}, err
+		}
+		qe := QuorumError{Op: opGet, Key: key, Level: level, Required: need, Alive: alive, outcome: NotApplied}
+		if alive < need {
+			return Item{Key: key}, qe.unavailable(targets)
+		}
+		c := db.reads.get()
+		if c == nil {
+			return Item{Key: key}, fmt.Errorf("%w: %d reads are in flight", ErrOverloaded, maxInFlight)
+		}
+		db.sweeper.wake()
+		out := c.read(v, bytesOf(key), targets, need, deadline, ctx.Done())
+		switch {
+		case out.Verdict == replica.Done:
+			err := db.writeBack(ctx, v, c, &out, &qe, deadline)
+			var it Item
+			if err == nil {
+				it, err = newItem(key, out.joined, db.opts.Clock())
+			}
+			c.release()
+			return it, err
+		case out.epoch > v.epoch.Number:
+			c.release()
+			if err := db.awaitEpoch(ctx, out.epoch, deadline); err != nil {
+				return Item{Key: key}, qe.failed(err)
+			}
+			continue
+		}
+		qe.Received, qe.Replicas = out.answers, c.errors()
+		c.release()
+		if out.damaged {
+			return Item{Key: key}, qe.failed(ErrDataLoss)
+		}
+		return Item{Key: key}, qe.failed(waitError(ctx, out.Verdict))
+	}
+	return Item{Key: key}, fmt.Errorf("%w: a newer epoch was found %d times in a row", ErrTimeout, maxAttempts)
+}
+
+// writeBack makes a quorum of owners hold what a read joined, before the read
+// returns (I4): without it a write that reached too few owners could be seen by
+// one read and not by the next. Reads below a quorum promise no such thing.
+// Owners beyond the quorum that answered with less are repaired without waiting.
+func (db *DB) writeBack(ctx context.Context, v *view, c *readCall, out *readResult, qe *QuorumError, deadline time.Time) error {
+	quorum := len(c.targets)/2 + 1
+	if !out.joined.Found() || out.agreed && (out.count >= quorum || qe.Required < quorum) {
+		return nil
+	}
+	var room [replica.MaxOwners]target
+	rest := room[:0]
+	for i, t := range c.targets {
+		if out.holders>>i&1 == 0 && !t.dead {
+			rest = append(rest, t)
+		}
+	}
+	need := max(quorum-out.count, 0)
+	if qe.Required < quorum {
+		need = 0 // repair only
+	}
+	if need > len(rest) {
+		return qe.unavailable(c.targets)
+	}
+	w := db.writes.get()
+	if w == nil {
+		return fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight)
+	}
+	defer w.release()
+	db.metrics.writeBacks.Add(1)
+	got := w.write(v, c.key, out.joined, rest, need, true, deadline, ctx.Done())
+	if got.Verdict == replica.Done {
+		return nil
+	}
+	qe.Received, qe.Replicas = out.count+got.acked, w.errors()
+	return qe.failed(waitError(ctx, got.Verdict))
+}
+
+// deadline is when the call must be over: the context's deadline or MaxRequest
+// from now, whichever is sooner.
+func (db *DB) deadline(ctx context.Context) (time.Time, error) {
+	d := now().Add(db.opts.MaxRequest)
+	if ctx.Done() == nil {
+		return d, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return d, err
+	}
+	if t, ok := ctx.Deadline(); ok && t.Before(d) {
+		d = t
+	}
+	return d, nil
+}
+
+// readLocal reads this node's own copy. The record's slices are the caller's.
+func (db *DB) readLocal(key []byte) (replica.Record, error) {
+	rec, ok, err := db.tree.Read(key)
+	if err != nil || !ok {
+		return replica.Record{}, engineError(err)
+	}
+	return fromEngine(rec), nil
+}

@@ -1,0 +1,257 @@
+package kvstore
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/lsm/vfs"
+	"example.com/kvstore/transport"
+)
+
+// Limits of the options, refused by Open when broken.
+const (
+	MaxPartitions = 1 << 16
+	MaxReplicas   = 16
+	// hardKeyBytes and hardValueBytes are what the formats can say.
+	hardKeyBytes   = 1<<16 - 1
+	hardValueBytes = 8 << 20
+)
+
+// A SyncPolicy says when a write is acknowledged: see lsm.SyncPolicy.
+type SyncPolicy = lsm.SyncPolicy
+
+// SyncAlways acknowledges a write when it is on disk (group commit). The
+// default.
+var SyncAlways = lsm.SyncAlways
+
+// SyncNever acknowledges a write when it is in the log's buffer and leaves the
+// rest to the operating system.
+var SyncNever = lsm.SyncNever
+
+// SyncEvery acknowledges a write when it is in the log's buffer and syncs the
+// log every d.
+func SyncEvery(d time.Duration) SyncPolicy { return lsm.SyncEvery(d) }
+
+// Options are the settings of a node. The zero value of every field is its
+// default, and Open works with nil. Open copies the struct and never writes to
+// it.
+type Options struct {
+	// NodeID names this node in the cluster; default: 16 random hexadecimal
+	// digits, kept in the directory. It can't change later.
+	NodeID string
+	// Cluster is the cluster's name. Nodes with different names refuse each
+	// other. Default "kvstore".
+	Cluster string
+	// Listen is the address to take peers' connections on, "host:port"; port 0
+	// picks one. Default none: a single node that nobody can reach. An address
+	// that is not loopback needs ClusterKey or TLS.
+	Listen string
+	// Advertise is the address that peers are told to use; default: the
+	// address listened on.
+	Advertise string
+	// Zone and DataCenter place the node; replicas go to distinct ones first.
+	Zone, DataCenter string
+	// Seeds are nodes to join through: "host:port", "dns://name:port" or
+	// "srv://name". They are retried for ever; the own address is ignored.
+	Seeds []string
+	// Bootstrap forms a new cluster even though there are Seeds. Without it a
+	// node with Seeds waits for one of them, so that nodes started together
+	// never become several clusters. A node without Seeds is its own first
+	// member.
+	Bootstrap bool
+	// N is the number of replicas of a key, at most 16; default 3, capped by
+	// the number of nodes. Only the node that bootstraps sets it.
+	N int
+	// Read and Write are the levels of calls that name none; default Quorum.
+	Read, Write Consistency
+	// Partitions is Q, a power of two up to 65536; default 4096. Only the node
+	// that bootstraps sets it. More give a finer balance, and cost about 5
+	// bytes each in every epoch.
+	Partitions int
+	// Weight is this node's share of the data relative to the others'; default
+	// 1. Proxy makes a member that owns nothing and only coordinates.
+	Weight float64
+	Proxy  bool
+	// Sync says when a write is durable on one node; default SyncAlways.
+	Sync SyncPolicy
+	// MemoryBytes is the budget of this node's storage engine; default a
+	// quarter of the memory limit (GOMEMLIMIT), at most 1 GiB.
+	MemoryBytes int64
+	// MaxKeyBytes (default 4 KiB, at most 65,535) and MaxValueBytes (default
+	// 1 MiB, at most 8 MiB) bound what Put takes.
+	MaxKeyBytes, MaxValueBytes int
+	// MaxClockOffset is how far ahead of the own clock a peer's stamp may be
+	// before it is refused; default 500 ms. All nodes need the same.
+	MaxClockOffset time.Duration
+	// MaxRequest caps the duration of every request; default 10 s. A context's
+	// deadline shortens it.
+	MaxRequest time.Duration
+	// GossipInterval is the time between rounds of gossip; default 1 s. Shorter
+	// finds failures sooner and costs traffic in proportion.
+	GossipInterval time.Duration
+	// SuspectAfter is how long a silent member is suspected before it counts as
+	// dead; default 5 s.
+	SuspectAfter time.Duration
+	// ClusterKey is a secret that all nodes share, at least 16 bytes; it
+	// authenticates connections and does not encrypt them. TLS does both; it
+	// must be set up for both roles (Certificates, RootCAs, ClientCAs).
+	ClusterKey []byte
+	TLS        *tls.Config
+	// Logger gets what an operator should know; nil is silent. Values are
+	// never logged.
+	Logger *slog.Logger
+	// Events are called as things happen; see EventListener.
+	Events *EventListener
+
+	// Parts to plug in, for tests and special homes.
+
+	// FS holds the data; default the operating system's, or one in memory when
+	// Open's dir is "".
+	FS vfs.FS
+	// Transport carries messages between nodes; default TCP.
+	Transport transport.Transport
+	// Clock gives the wall time for stamps and deadlines; default the system's.
+	Clock func() time.Time
+	// Seed makes the node's random choices repeatable; 0 draws one.
+	Seed uint64
+}
+
+// withDefaults returns a copy with every default filled in.
+func (o *Options) withDefaults(dir string) Options {
+	var e Options
+	if o != nil {
+		e = *o
+	}
+	setDefault(&e.Cluster, "kvstore")
+	setDefault(&e.N, 3)
+	setDefault(&e.Read, Quorum)
+	setDefault(&e.Write, Quorum)
+	setDefault(&e.Partitions, 4096)
+	setDefault(&e.Weight, 1)
+	if e.Proxy {
+		e.Weight = 0
+	}
+	setDefault(&e.MemoryBytes, defaultMemory())
+	setDefault(&e.MaxKeyBytes, 4<<10)
+	setDefault(&e.MaxValueBytes, 1<<20)
+	setDefault(&e.MaxClockOffset, 500*time.Millisecond)
+	setDefault(&e.MaxRequest, 10*time.Second)
+	setDefault(&e.GossipInterval, time.Second)
+	setDefault(&e.SuspectAfter, 5*time.Second)
+	setDefault(&e.Logger, slog.New(slog.DiscardHandler))
+	setDefault(&e.Events, &EventListener{})
+	if e.FS == nil {
+		if dir == "" {
+			e.FS = vfs.NewMem(1)
+		} else {
+			e.FS = vfs.OS
+		}
+	}
+	if e.Clock == nil {
+		e.Clock = wallClock
+	}
+	e.Seeds = append([]string(nil), e.Seeds...)
+	return e
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// defaultMemory is a quarter of the memory limit, at most 1 GiB.
+func defaultMemory() int64 { return min(debug.SetMemoryLimit(-1)/4, 1<<30) }
+
+// validate refuses settings that cannot work, with what to change.
+func (o *Options) validate() error {
+	bad := func(format string, a ...any) error {
+		return fmt.Errorf("%w: Options.%s", ErrInvalid, fmt.Sprintf(format, a...))
+	}
+	switch {
+	case o.N < 1 || o.N > MaxReplicas:
+		return bad("N is %d; use 1 to %d replicas", o.N, MaxReplicas)
+	case o.Partitions < 1 || o.Partitions > MaxPartitions || bits.OnesCount(uint(o.Partitions)) != 1:
+		return bad("Partitions is %d; use a power of two up to %d", o.Partitions, MaxPartitions)
+	case !(o.Weight >= 0 && o.Weight <= 1000):
+		return bad("Weight is %v; use 0 to 1000", o.Weight)
+	case o.Weight == 0 && !o.Proxy:
+		return bad("Weight is 0; set Proxy for a member that owns nothing")
+	case o.Proxy && len(o.Seeds) == 0:
+		return bad("Proxy needs Seeds: a cluster's first member must own data")
+	case o.MaxKeyBytes < 1 || o.MaxKeyBytes > hardKeyBytes:
+		return bad("MaxKeyBytes is %d; use 1 to %d", o.MaxKeyBytes, hardKeyBytes)
+	case o.MaxValueBytes < 1 || o.MaxValueBytes > hardValueBytes:
+		return bad("MaxValueBytes is %d; use 1 to %d", o.MaxValueBytes, hardValueBytes)
+	case o.MemoryBytes < 1<<20:
+		return bad("MemoryBytes is %d; use at least 1 MiB", o.MemoryBytes)
+	case o.MaxClockOffset < 0 || o.MaxRequest < 0 || o.GossipInterval < 0 || o.SuspectAfter < 0:
+		return bad("MaxClockOffset, MaxRequest, GossipInterval and SuspectAfter must not be negative")
+	case len(o.NodeID) > maxNameBytes || len(o.Cluster) > maxNameBytes || len(o.Zone) > maxNameBytes || len(o.DataCenter) > maxNameBytes:
+		return bad("NodeID, Cluster, Zone and DataCenter are at most %d bytes", maxNameBytes)
+	case len(o.ClusterKey) > 0 && len(o.ClusterKey) < 16:
+		return bad("ClusterKey has %d bytes; use at least 16 random ones", len(o.ClusterKey))
+	case len(o.Seeds) > 0 && o.Listen == "":
+		return bad("Seeds need Listen: the other members must be able to reach this node")
+	}
+	if _, err := o.Read.required(o.N); err != nil {
+		return bad("Read: %v", err)
+	}
+	if _, err := o.Write.required(o.N); err != nil {
+		return bad("Write: %v", err)
+	}
+	for _, s := range o.Seeds {
+		if err := validateSeed(s); err != nil {
+			return bad("Seeds: %v", err)
+		}
+	}
+	if o.Listen != "" && o.Transport == nil && len(o.ClusterKey) == 0 && o.TLS == nil && !loopback(o.Listen) {
+		return bad("Listen is %q, which is not a loopback address, without ClusterKey or TLS: anyone who reaches it could read and write; set ClusterKey (a shared secret) or TLS", o.Listen)
+	}
+	return nil
+}
+
+const maxNameBytes = 128
+
+// loopback reports whether addr ("host:port") can only be reached from this
+// machine.
+func loopback(addr string) bool {
+	i := strings.LastIndexByte(addr, ':')
+	if i < 0 {
+		return false
+	}
+	host := strings.Trim(addr[:i], "[]")
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// String prints the effective values, one per line, secrets left out.
+func (o *Options) String() string {
+	e := o.withDefaults("-")
+	var b strings.Builder
+	for _, l := range []struct {
+		name  string
+		value any
+	}{
+		{"NodeID", e.NodeID}, {"Cluster", e.Cluster}, {"Listen", e.Listen}, {"Advertise", e.Advertise},
+		{"Zone", e.Zone}, {"DataCenter", e.DataCenter}, {"Seeds", e.Seeds}, {"Bootstrap", e.Bootstrap},
+		{"N", e.N}, {"Read", e.Read}, {"Write", e.Write}, {"Partitions", e.Partitions}, {"Weight", e.Weight},
+		{"Sync", e.Sync}, {"MemoryBytes", e.MemoryBytes}, {"MaxKeyBytes", e.MaxKeyBytes}, {"MaxValueBytes", e.MaxValueBytes},
+		{"MaxClockOffset", e.MaxClockOffset}, {"MaxRequest", e.MaxRequest}, {"GossipInterval", e.GossipInterval},
+		{"SuspectAfter", e.SuspectAfter}, {"ClusterKey", len(e.ClusterKey) > 0}, {"TLS", e.TLS != nil}, {"Seed", e.Seed},
+	} {
+		fmt.Fprintf(&b, "%-15s %v\n", l.name, l.value)
+	}
+	return b.String()
+}

@@ -1,0 +1,221 @@
+package kvstore
+
+import (
+	"sync"
+	"time"
+
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/replica"
+	"example.com/kvstore/transport"
+)
+
+// This file is the replica: it answers what coordinators ask.
+
+// A served is one request of a peer. The body is the reader's unless the request
+// was kept.
+type served struct {
+	body     []byte
+	deadline time.Time
+	from     string // the coordinator's address
+	to       transport.Responder
+	kept     bool // no longer in the connection's reader: it may wait
+}
+
+// handle takes one request. It runs in the connection's reader, so it never
+// blocks: what may wait or touch the disk goes to the workers.
+func (db *DB) handle(r *transport.Request) {
+	s := served{body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder}
+	switch r.Op {
+	case replica.OpWrite:
+		db.serveWrite(s)
+	case replica.OpRead:
+		db.serveRead(s)
+	case replica.OpGossip:
+		db.members.receive(db.members.gossipIn, r.Body)
+	case replica.OpTopology:
+		db.members.receive(db.members.topologyIn, r.Body)
+	default:
+		r.Fail(uint8(replica.Invalid), "unknown operation; this node may be older than the sender")
+	}
+}
+
+// refuse answers a request with a status and nothing else.
+func (db *DB) refuse(r transport.Responder, s replica.Status) {
+	p := replica.Reply{Status: s, Stamp: db.clock.Now()}
+	if v := db.view.Load(); v != nil {
+		p.Epoch = v.epoch.Number
+	}
+	var head [64]byte
+	r.Reply(p.AppendHead(head[:0]), nil)
+}
+
+// admit checks what reads and writes have in common: that the epoch of the
+// request is one in which this node answers for the key. It returns nil when it
+// has answered already, or when the request is of a newer epoch: then again runs
+// once this node has that epoch.
+func (db *DB) admit(q *replica.Request, s served, again func(served)) *view {
+	v := db.view.Load()
+	if v == nil || db.closing.Load() {
+		db.refuse(s.to, replica.NotReady)
+		return nil
+	}
+	if now().After(s.deadline) {
+		db.refuse(s.to, replica.Overloaded) // nobody waits for it any more
+		return nil
+	}
+	if db.clock.Observe(q.Stamp) != nil {
+		db.refuse(s.to, replica.ClockSkew)
+		return nil
+	}
+	if q.Epoch > v.epoch.Number {
+		db.catchUp(q.Epoch, s, again)
+		return nil
+	}
+	p := v.ring.Partition(lsm.Token(q.Key))
+	switch {
+	case q.Epoch < v.ring.Changed(p):
+		db.refuse(s.to, replica.Stale)
+	case !v.owns(p):
+		db.refuse(s.to, replica.NotOwner)
+	default:
+		return v
+	}
+	return nil
+}
+
+// catchUp waits, on a worker, for the epoch that a request named, and then does
+// the request again.
+func (db *DB) catchUp(epoch uint64, s served, again func(served)) {
+	s.body, s.kept = append([]byte(nil), s.body...), true
+	db.members.hear(s.from, epoch)
+	if !db.workers.run(func() {
+		if db.awaitEpoch(db.background, epoch, s.deadline) != nil {
+			db.refuse(s.to, replica.NotReady)
+			return
+		}
+		again(s)
+	}) {
+		db.refuse(s.to, replica.Overloaded)
+	}
+}
+
+// A servedWrite is one write of a peer on its way through the log.
+type servedWrite struct {
+	db     *DB
+	record [1]lsm.Record
+	to     transport.Responder
+	repair bool
+	done   func(error) // w.synced, made once
+	head   []byte
+}
+
+var servedWrites sync.Pool
+
+func (db *DB) newServedWrite() *servedWrite {
+	w, _ := servedWrites.Get().(*servedWrite)
+	if w == nil {
+		w = &servedWrite{}
+		w.done = w.synced
+	}
+	w.db = db
+	return w
+}
+
+// serveWrite joins a record into the log and answers when it is synced.
+func (db *DB) serveWrite(s served) {
+	q, err := replica.DecodeWrite(s.body)
+	if err != nil || len(q.Record.Value) > hardValueBytes {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	v := db.admit(&q, s, db.serveWrite)
+	if v == nil {
+		return
+	}
+	if db.clock.Observe(q.Record.Dot.Stamp) != nil {
+		db.refuse(s.to, replica.ClockSkew)
+		return
+	}
+	if !db.acceptData(v) {
+		db.refuse(s.to, replica.NotReady)
+		return
+	}
+	rec, err := engineRecord(q.Key, q.Record)
+	if err != nil {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	db.metrics.servedWrites.Add(1)
+	w := db.newServedWrite()
+	w.to, w.repair, w.record[0] = s.to, q.Repair, rec
+	db.tree.Submit(w.record[:], w.done)
+}
+
+// synced answers the coordinator. After a sync it runs on the log's goroutine,
+// whose flusher sends all answers of one group in one write per connection;
+// refusals come from anywhere.
+func (w *servedWrite) synced(err error) {
+	db := w.db
+	p := replica.Reply{Stamp: db.clock.Now(), Epoch: db.view.Load().epoch.Number}
+	if newer := w.record[0].Newer; err != nil {
+		p.Status = errorStatus(err)
+	} else if !newer.IsZero() && !w.repair {
+		p.Status, p.Dot = replica.Superseded, newer
+	}
+	w.head = p.AppendHead(w.head[:0])
+	if err != nil {
+		w.to.Reply(w.head, nil)
+	} else {
+		db.replies.Reply(w.to, w.head, nil)
+	}
+	*w = servedWrite{done: w.done, head: w.head}
+	servedWrites.Put(w)
+}
+
+// scratch is memory for one read's key and value; larger ones are allocated.
+var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
+
+// serveRead answers with this node's copy: at once when memory knows it, else
+// from a worker.
+func (db *DB) serveRead(s served) {
+	q, err := replica.DecodeRead(s.body)
+	if err != nil {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	if db.admit(&q, s, db.serveRead) == nil {
+		return
+	}
+	db.metrics.servedReads.Add(1)
+	token := lsm.Token(q.Key)
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	rec, found, certain := db.tree.ReadMemory(token, q.Key, (*buf)[:0])
+	if certain {
+		db.answerRead(s.to, rec, found)
+		return
+	}
+	key := append([]byte(nil), q.Key...)
+	read := func() {
+		rec, found, err := db.tree.ReadToken(token, key)
+		if err != nil {
+			db.refuse(s.to, errorStatus(err))
+			return
+		}
+		db.answerRead(s.to, rec, found)
+	}
+	if s.kept {
+		read()
+	} else if !db.workers.run(read) {
+		db.refuse(s.to, replica.Overloaded)
+	}
+}
+
+func (db *DB) answerRead(r transport.Responder, rec lsm.Record, found bool) {
+	p := replica.Reply{Stamp: db.clock.Now(), Epoch: db.view.Load().epoch.Number}
+	if found {
+		p.Record = fromEngine(rec)
+	}
+	var head [128]byte
+	r.Reply(p.AppendReadHead(head[:0]), p.Record.Value)
+}

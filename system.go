@@ -1,0 +1,95 @@
+package kvstore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/topology"
+	"example.com/kvstore/vclock"
+)
+
+// systemToken is the token of every key of the system key space: a node's own
+// state lives in the same engine as its data, under a token that no user key
+// has. Its writes are synced under every policy.
+const systemToken = math.MaxUint64
+
+// Keys of the system key space. Described in lsm/FORMAT.md.
+const (
+	sysNode     = "node/id"        // text
+	sysUID      = "node/uid"       // 8 bytes: identity of the directory
+	sysBoots    = "node/boots"     // 8 bytes: starts so far
+	sysCluster  = "cluster/name"   // text
+	sysCeiling  = "clock/ceiling"  // 8 bytes: no stamp above it was issued
+	sysTopology = "topology/state" // the agent's, opaque
+	sysEpoch    = "epoch/"         // + number, 20 decimal digits: topology.Epoch
+)
+
+// A system is the node's own durable state. Only one goroutine writes a key.
+type system struct {
+	tree *lsm.Tree
+}
+
+// A setting is one key of the system key space and its new value.
+type setting struct {
+	key   string
+	value []byte
+}
+
+// get returns a key's value, nil when it was never set.
+func (s *system) get(key string) ([]byte, error) {
+	rec, ok, err := s.tree.ReadToken(systemToken, []byte(key))
+	if err != nil || !ok {
+		return nil, err
+	}
+	return rec.Value, nil
+}
+
+func (s *system) uint64(key string) (uint64, error) {
+	b, err := s.get(key)
+	if err != nil || b == nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, fmt.Errorf("%w: system key %q has %d bytes, expected 8", ErrCorrupt, key, len(b))
+	}
+	return binary.LittleEndian.Uint64(b), nil
+}
+
+func number(key string, n uint64) setting {
+	return setting{key, binary.LittleEndian.AppendUint64(nil, n)}
+}
+
+// set stores all settings, synced, in one group of the log. A later set of a
+// key wins: its dot is one above that of the value it replaces.
+func (s *system) set(settings ...setting) error {
+	batch := make([]lsm.Record, len(settings))
+	for i, x := range settings {
+		old, _, err := s.tree.ReadToken(systemToken, []byte(x.key))
+		if err != nil {
+			return err
+		}
+		dot := vclock.Dot{Stamp: old.Max.Stamp + 1}
+		batch[i] = lsm.Record{Token: systemToken, Key: []byte(x.key), Min: dot, Max: dot, Kind: lsm.Value, Value: x.value}
+	}
+	return s.tree.ApplySync(batch)
+}
+
+func epochKey(n uint64) string { return fmt.Sprintf("%s%020d", sysEpoch, n) }
+
+// chain reads the epochs known to this node, oldest first.
+func (s *system) chain() ([]*topology.Epoch, error) {
+	var chain []*topology.Epoch
+	for n := uint64(1); ; n++ {
+		b, err := s.get(epochKey(n))
+		if err != nil || b == nil {
+			return chain, err
+		}
+		e, err := topology.DecodeEpoch(b)
+		if err != nil {
+			return nil, fmt.Errorf("%w: epoch %d: %w", ErrCorrupt, n, err)
+		}
+		chain = append(chain, e)
+	}
+}

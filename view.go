@@ -1,0 +1,118 @@
+package kvstore
+
+import (
+	"context"
+	"time"
+
+	"example.com/kvstore/ring"
+	"example.com/kvstore/topology"
+	"example.com/kvstore/transport"
+)
+
+// peer is a node's connection, as the data path uses it.
+type peer = transport.Peer
+
+// A view is what the data path knows of the cluster: one epoch, and for each
+// of its nodes how to reach it. Views are immutable; a newer one replaces the
+// whole.
+type view struct {
+	epoch *topology.Epoch
+	ring  *ring.Ring
+	nodes []viewNode // by index in ring.Nodes
+	// replaced is closed when a newer view took this one's place.
+	replaced chan struct{}
+}
+
+// A viewNode is one member of the epoch.
+type viewNode struct {
+	id   string
+	addr string
+	peer *peer // nil for this node
+	dead bool  // the failure detector's word
+}
+
+// self is the index of this node in the ring, or -1.
+func (v *view) self() int32 {
+	for i := range v.nodes {
+		if v.nodes[i].peer == nil {
+			return int32(i)
+		}
+	}
+	return -1
+}
+
+// owns reports whether this node owns partition p.
+func (v *view) owns(p int) bool {
+	for _, i := range v.ring.Owners(p) {
+		if v.nodes[i].peer == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// targets appends the owners of partition p in the order in which a read should
+// ask them: this node, then the live ones in preference order, then the rest.
+// It counts the live ones.
+func (v *view) targets(dst []target, p int) ([]target, int) {
+	start := len(dst)
+	alive := 0
+	for _, i := range v.ring.Owners(p) {
+		n := &v.nodes[i]
+		t := target{id: n.id, peer: n.peer, dead: n.peer != nil && (n.dead || !n.peer.Up())}
+		dst = append(dst, t)
+		// Insertion keeps the order within each of the three classes.
+		for j := len(dst) - 1; j > start && dst[j].rank() < dst[j-1].rank(); j-- {
+			dst[j], dst[j-1] = dst[j-1], dst[j]
+		}
+		if !t.dead {
+			alive++
+		}
+	}
+	return dst, alive
+}
+
+// rank orders targets: this node, live ones, dead ones.
+func (t *target) rank() int {
+	switch {
+	case t.peer == nil:
+		return 0
+	case t.dead:
+		return 2
+	}
+	return 1
+}
+
+// serving returns the current view, or the reason why this node does not
+// coordinate requests now.
+func (db *DB) serving() (*view, error) {
+	if v := db.view.Load(); v != nil && db.ready.Load() {
+		return v, nil
+	}
+	return nil, db.notReady()
+}
+
+// awaitEpoch waits until this node knows epoch n.
+func (db *DB) awaitEpoch(ctx context.Context, n uint64, deadline time.Time) error {
+	timeout := time.NewTimer(deadline.Sub(now()))
+	defer timeout.Stop()
+	for {
+		v := db.view.Load()
+		if v != nil && v.epoch.Number >= n {
+			return nil
+		}
+		var replaced <-chan struct{}
+		if v != nil {
+			replaced = v.replaced
+		}
+		select {
+		case <-replaced:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timeout.C:
+			return ErrTimeout
+		case <-db.stop:
+			return ErrClosed
+		}
+	}
+}

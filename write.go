@@ -1,0 +1,260 @@
+package kvstore
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/replica"
+	"example.com/kvstore/vclock"
+)
+
+// A writeCall is one write on its way to a set of owners under one dot and one
+// epoch. The coordinator, each outstanding answer and the local log hold a
+// reference; whoever drops the last one returns the call to the pool, which is
+// after the coordinator left when a replica is slow.
+type writeCall struct {
+	db      *DB
+	refs    atomic.Int32
+	decided chan struct{} // capacity 1; sent to once per use, when settled
+	local   func(error)   // c.localDone, made once
+	record  [1]lsm.Record
+	head    []byte
+	targets []target
+	self    int  // the index of this node among targets, or -1
+	repair  bool // a write-back: a newer record at an owner is as good
+
+	mu struct {
+		sync.Mutex
+		start    time.Time
+		deadline time.Time
+		state    replica.Write
+		settled  bool
+		unknown  bool   // an owner may hold the write without having said so
+		epoch    uint64 // the newest epoch that an owner named
+		pending  int
+		owners   [replica.MaxOwners]answer
+	}
+}
+
+// A target is an owner as one call sees it.
+type target struct {
+	id string
+	// peer is nil for this node.
+	peer *peer
+	// dead says that the failure detector or the connection has given it up.
+	dead bool
+}
+
+// An answer is one owner's part in the call.
+type answer struct {
+	done bool
+	err  error
+	took time.Duration
+}
+
+// verdict is what the coordinator learns when a call settles.
+type verdict struct {
+	replica.Verdict
+	newer   vclock.Dot
+	epoch   uint64
+	acked   int
+	outcome Outcome
+}
+
+// write sends rec to the targets and waits until need of them have it synced,
+// or that has become impossible, or the deadline or done ends the wait.
+// The record's slices may be re-used on return.
+func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []target, need int, repair bool, deadline time.Time, done <-chan struct{}) verdict {
+	c.begin(targets, need, deadline)
+	q := replica.Request{Epoch: v.epoch.Number, Stamp: c.db.clock.Now(), Repair: repair, Key: key, Record: rec}
+	c.head = q.AppendWriteHead(c.head[:0])
+	c.self, c.repair = -1, repair
+	for i := range c.targets {
+		t := &c.targets[i]
+		if t.peer == nil {
+			c.self = i
+			continue
+		}
+		c.refs.Add(1)
+		if err := t.peer.Call(replica.OpWrite, deadline, c.head, rec.Value, c, uint64(i)); err != nil {
+			c.fail(i, sendError(err), false)
+			c.release()
+		}
+	}
+	if c.self >= 0 {
+		c.writeSelf(v, key, rec)
+	}
+	if need == 0 { // a repair that nobody waits for
+		return c.end(false)
+	}
+	select {
+	case <-c.decided:
+		return c.end(true)
+	case <-done:
+		return c.end(false)
+	}
+}
+
+// writeSelf hands the record to the own log.
+func (c *writeCall) writeSelf(v *view, key []byte, rec replica.Record) {
+	r, err := engineRecord(key, rec)
+	switch {
+	case err != nil:
+		c.fail(c.self, err, false)
+		return
+	case !c.db.acceptData(v):
+		c.fail(c.self, ErrNotReady, false)
+		return
+	}
+	c.refs.Add(1)
+	c.record[0] = r
+	c.db.tree.Submit(c.record[:], c.local)
+}
+
+// begin takes the call into use with one reference, the coordinator's.
+func (c *writeCall) begin(targets []target, need int, deadline time.Time) {
+	c.refs.Store(1)
+	c.targets = append(c.targets[:0], targets...)
+	c.mu.Lock()
+	c.mu.start, c.mu.deadline = now(), deadline
+	c.mu.state = replica.NewWrite(need, len(targets))
+	c.mu.settled, c.mu.unknown, c.mu.epoch, c.mu.pending = false, false, 0, len(targets)
+	clear(c.mu.owners[:len(targets)])
+	c.mu.Unlock()
+}
+
+// end settles the call for the coordinator, whatever is still outstanding.
+func (c *writeCall) end(decided bool) verdict {
+	c.mu.Lock()
+	out := verdict{Verdict: c.mu.state.Verdict(), newer: c.mu.state.Newer(), epoch: c.mu.epoch, acked: c.mu.state.Acked()}
+	switch {
+	case out.Verdict == replica.Done:
+		out.outcome = Applied
+	case out.acked > 0 || c.mu.unknown || c.mu.pending > 0:
+		out.outcome = Unknown
+	default:
+		out.outcome = NotApplied
+	}
+	sent := c.mu.settled
+	c.mu.settled = true
+	c.mu.Unlock()
+	if sent && !decided {
+		<-c.decided // sent, or about to be: leave the channel empty
+	}
+	return out
+}
+
+// errors tells each owner's part so far.
+func (c *writeCall) errors() []ReplicaError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return replicaErrors(c.targets, c.mu.owners[:], c.mu.start)
+}
+
+func replicaErrors(targets []target, answers []answer, start time.Time) []ReplicaError {
+	out := make([]ReplicaError, len(targets))
+	for i, t := range targets {
+		a := answers[i]
+		if !a.done {
+			a = answer{err: errNoAnswer, took: now().Sub(start)}
+		}
+		out[i] = ReplicaError{Node: t.id, Err: a.err, Took: a.took}
+	}
+	return out
+}
+
+// Complete takes a remote owner's answer. It runs on a connection's reader or
+// on the transport's sweeper.
+func (c *writeCall) Complete(tag uint64, body []byte, err error) {
+	defer c.release()
+	if err != nil {
+		c.fail(int(tag), callError(err), outcomeUnknown(err))
+		return
+	}
+	p, err := replica.DecodeReply(body)
+	if err != nil {
+		c.fail(int(tag), err, true)
+		return
+	}
+	c.db.observe(p.Stamp)
+	c.answer(int(tag), p)
+}
+
+// localDone takes the own log's answer; it runs on the log's goroutine.
+func (c *writeCall) localDone(err error) {
+	defer c.release()
+	newer := c.record[0].Newer
+	c.record[0] = lsm.Record{}
+	switch {
+	case err != nil:
+		c.fail(c.self, engineError(err), writeUnknown(err))
+	case !newer.IsZero() && !c.repair:
+		c.answer(c.self, replica.Reply{Status: replica.Superseded, Dot: newer})
+	default:
+		c.answer(c.self, replica.Reply{Status: replica.OK})
+	}
+}
+
+// answer notes owner i's reply.
+func (c *writeCall) answer(i int, p replica.Reply) {
+	c.mu.Lock()
+	switch p.Status {
+	case replica.OK:
+		c.mu.state.Ack(i)
+		c.settleUnlock(i, nil)
+	case replica.Superseded:
+		c.mu.state.Superseded(i, p.Dot)
+		c.settleUnlock(i, errSuperseded)
+	default:
+		c.mu.epoch = max(c.mu.epoch, p.Epoch)
+		c.mu.state.Fail(i)
+		c.settleUnlock(i, statusError(p.Status))
+	}
+}
+
+// fail notes that owner i will not answer; unknown says that it may hold the
+// write all the same.
+func (c *writeCall) fail(i int, err error, unknown bool) {
+	c.mu.Lock()
+	c.mu.unknown = c.mu.unknown || unknown
+	c.mu.state.Fail(i)
+	c.settleUnlock(i, err)
+}
+
+// settleUnlock files owner i's answer, unlocks c.mu, and wakes the coordinator
+// if that decided the call.
+func (c *writeCall) settleUnlock(i int, err error) {
+	c.mu.owners[i] = answer{done: true, err: err, took: now().Sub(c.mu.start)}
+	c.mu.pending--
+	wake := !c.mu.settled && c.mu.state.Verdict() != replica.Pending
+	if wake {
+		c.mu.settled = true
+	}
+	c.mu.Unlock()
+	if wake {
+		c.decided <- struct{}{}
+	}
+}
+
+// sweep ends the coordinator's wait once the deadline is over: the transport
+// fails the remote calls by itself, but a log on a stuck disk says nothing.
+func (c *writeCall) sweep(t time.Time) {
+	c.mu.Lock()
+	wake := !c.mu.settled && t.After(c.mu.deadline)
+	if wake {
+		c.mu.settled = true
+	}
+	c.mu.Unlock()
+	if wake {
+		c.decided <- struct{}{}
+	}
+}
+
+// release drops one reference.
+func (c *writeCall) release() {
+	if c.refs.Add(-1) == 0 {
+		c.db.writes.put(c)
+	}
+}
