@@ -183,7 +183,6 @@ func (c *content) adopt(from *content) {
 	from.freeze()
 	if from.size != c.size {
 		c.resize(from.size)
-		c.freeze()
 	}
 	if lo < hi {
 		c.own()

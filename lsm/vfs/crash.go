@@ -50,7 +50,7 @@ func (m *Mem) crash(seed uint64, o outcome) *Mem {
 	c := &crash{seed: seed, outcome: o, from: m, to: NewMem(seed), nodes: make(map[*node]*node)}
 	c.to.mu.capacity = m.mu.capacity
 	var dirs []*node
-	c.collect(m.mu.root, make(map[*node]bool), &dirs)
+	c.collect(m.mu.root, &dirs)
 	for _, d := range dirs {
 		d.keep = c.keep(d)
 	}
@@ -61,30 +61,21 @@ func (m *Mem) crash(seed uint64, o outcome) *Mem {
 	return c.to
 }
 
-// collect finds the directories that have operations pending, reachable now or
-// through what an undo brings back.
-func (c *crash) collect(d *node, seen map[*node]bool, dirs *[]*node) {
-	if !d.dir() || seen[d] {
-		return
+// collect finds the directories that have operations pending. One that was
+// removed, and may come back, has none.
+func (c *crash) collect(d *node, dirs *[]*node) {
+	if len(d.undo) > 0 {
+		*dirs = append(*dirs, d)
 	}
-	seen[d] = true
-	*dirs = append(*dirs, d)
 	for _, child := range d.entries {
-		c.collect(child, seen, dirs)
-	}
-	for _, op := range d.undo {
-		for _, ch := range op.changes {
-			if ch.before != nil {
-				c.collect(ch.before, seen, dirs)
-			}
-		}
+		c.collect(child, dirs)
 	}
 }
 
 // keep chooses how many operations of a directory survive.
 func (c *crash) keep(d *node) uint64 {
 	switch {
-	case c.outcome == kept || len(d.undo) == 0:
+	case c.outcome == kept:
 		return d.ordinal
 	case c.outcome == lost:
 		return d.synced
@@ -156,7 +147,6 @@ func (c *crash) image(n *node) content {
 			n.pending[i].apply(&disk)
 		}
 	}
-	disk.freeze()
 	return disk
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -268,6 +270,61 @@ func TestRenameAcrossDirectoriesIsAtomic(t *testing.T) {
 		require.Equal(t, map[string]int{"-": seeds}, outcomes(t, m, "d/a"))
 		require.Equal(t, map[string]int{"data": seeds}, outcomes(t, m, "e/a"))
 	}
+}
+
+// However files move between directories, which come and go, each file that was
+// durable once is in one place after a power cut.
+func TestMovesLoseAndDoubleNothing(t *testing.T) {
+	const files = 4
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		m := vfs.NewMem(seed)
+		dirs := []string{"d0", "d1", "d2", "d3"}
+		place := make([]string, files)
+		for _, dir := range dirs[:3] {
+			require.NoError(t, m.MkdirAll(dir))
+		}
+		for i := range place {
+			place[i] = fmt.Sprintf("d0/f%d", i)
+			require.NoError(t, create(t, m, place[i], fmt.Sprint(i)).Sync())
+		}
+		require.NoError(t, m.SyncDir("d0"))
+		require.NoError(t, m.SyncDir(""))
+		for n := range uint64(50) {
+			i, dir := r.IntN(files), dirs[r.IntN(len(dirs))]
+			switch to := fmt.Sprintf("%s/f%d", dir, i); r.IntN(15) {
+			case 0:
+				m.SyncDir(dir)
+			case 1:
+				m.Remove(dir) // fails unless it is empty
+			case 2:
+				require.NoError(t, m.MkdirAll(dir))
+				require.NoError(t, m.SyncDir(""))
+			default:
+				if m.Rename(place[i], to) == nil {
+					place[i] = to
+				}
+			}
+			for _, disk := range []*vfs.Mem{m.Crash(n), m.Strict(), m.CrashSynced()} {
+				require.Equal(t, "0123", strings.Join(slices.Sorted(slices.Values(everyContent(t, disk))), ""), "seed %d, step %d", seed, n)
+			}
+		}
+	}
+}
+
+// everyContent gives what the files hold, in directories of the root.
+func everyContent(t testing.TB, fsys vfs.FS) (contents []string) {
+	t.Helper()
+	dirs, err := fsys.List("")
+	require.NoError(t, err)
+	for _, dir := range dirs {
+		names, err := fsys.List(dir)
+		require.NoError(t, err)
+		for _, name := range names {
+			contents = append(contents, content(t, fsys, dir+"/"+name))
+		}
+	}
+	return contents
 }
 
 func TestLinkSurvivesOrNot(t *testing.T) {

@@ -91,7 +91,6 @@ func (m *Mem) damage(op, name string, off, n int64, do func(*content)) error {
 	do(&file.now)
 	if off+n <= file.disk.size {
 		do(&file.disk)
-		file.disk.freeze()
 	}
 	m.mu.used += file.now.blocks - before
 	return nil

@@ -321,6 +321,9 @@ func TestCapacity(t *testing.T) {
 	require.EqualValues(t, 3*block, free())
 	require.NoError(t, f.Allocate(0, 2*block))
 	require.EqualValues(t, 2*block, free())
+	require.NoError(t, f.Sync())
+	require.NoError(t, m.SyncDir(""))
+	require.EqualValues(t, 2*block, m.Strict().Used(), "reserved space is durable")
 	require.ErrorIs(t, f.Allocate(0, 5*block), vfs.ErrNoSpace)
 	require.EqualValues(t, 2*block, free())
 

@@ -12,7 +12,7 @@ type node struct {
 	open    int    // handles
 	// A file:
 	now     content // what readers see
-	disk    content // what is durable; all its pages are frozen
+	disk    content // what is durable
 	pending []edit  // what the next sync makes durable, oldest first
 	failed  []edit  // what a failed sync lost; some of it may be on disk
 	// A directory:
@@ -87,15 +87,14 @@ func (n *node) commit(seq uint64) {
 // survivors are the entries after the crash that keeps the operations below
 // n.keep.
 func (n *node) survivors() map[string]*node {
-	lost := n.undo[n.keep-n.synced:]
-	if len(lost) == 0 {
+	if len(n.undo) == 0 {
 		return n.entries
 	}
 	entries := make(map[string]*node, len(n.entries))
 	for name, child := range n.entries {
 		entries[name] = child
 	}
-	for _, op := range slices.Backward(lost) {
+	for _, op := range slices.Backward(n.undo[n.keep-n.synced:]) {
 		for _, c := range slices.Backward(op.changes) {
 			put(entries, c.name, c.before)
 		}

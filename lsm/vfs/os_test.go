@@ -27,6 +27,7 @@ func TestOSFullVolume(t *testing.T) {
 	var path *fs.PathError
 	require.ErrorAs(t, err, &path)
 	require.Equal(t, "/dev/full", path.Path)
+	require.Error(t, f.SyncData(), "a device has no such sync")
 }
 
 // A second process is kept out for as long as the first lives or holds on.
