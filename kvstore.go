@@ -42,6 +42,9 @@ type DB struct {
 	sweeper sweeper
 	metrics counters
 
+	// started is set when all of the above is in place: connections arrive from
+	// the moment the listener is open.
+	started atomic.Bool
 	ready   atomic.Bool
 	readied chan struct{} // closed when ready is set
 	closing atomic.Bool
@@ -93,6 +96,7 @@ func Open(dir string, o *Options) (*DB, error) {
 	if err := db.open(dir); err != nil {
 		return nil, errors.Join(err, db.release())
 	}
+	db.started.Store(true)
 	db.loops.Go(db.members.loop)
 	db.loops.Go(db.sweep)
 	return db, nil
@@ -257,9 +261,10 @@ func (db *DB) meet() error {
 // identity is what this node says of itself when a connection opens.
 func (db *DB) identity() transport.Identity {
 	id := transport.Identity{Name: db.opts.Cluster, Node: db.id, Boot: db.actor}
-	if db.mux != nil {
-		id.Addr = db.mux.Addr()
+	if !db.started.Load() {
+		return id
 	}
+	id.Addr = db.mux.Addr()
 	if v := db.view.Load(); v != nil {
 		id.Cluster = v.epoch.Cluster
 	}

@@ -24,6 +24,10 @@ type served struct {
 // handle takes one request. It runs in the connection's reader, so it never
 // blocks: what may wait or touch the disk goes to the workers.
 func (db *DB) handle(r *transport.Request) {
+	if !db.started.Load() {
+		r.Fail(uint8(replica.NotReady), "starting")
+		return
+	}
 	s := served{body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder}
 	switch r.Op {
 	case replica.OpWrite:
