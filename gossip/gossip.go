@@ -84,7 +84,6 @@ type Gossip struct {
 
 	news     []*member // what is told first, see news.go
 	digestAt int       // where in sorted the next digest goes on
-	joinAt   int       // where in sorted the next answer to a joiner goes on
 	foundAt  int       // where in sorted the last entry was about
 	changed  []*member
 	accused  bool // since the last round somebody held this node for suspect or dead
@@ -169,16 +168,16 @@ func (g *Gossip) runRound() {
 
 	first := g.nextInOrder()
 	if first != nil {
-		g.ping(first, digestBytes)
+		g.ping(first, first.addr, digestBytes)
 	}
 	if second := g.randomMember(first); second != nil {
-		g.ping(second, shortBytes)
+		g.ping(second, second.addr, shortBytes)
 	}
 	g.pingDead()
 	g.pingSeeds()
 	for _, m := range g.probing {
 		if m.asked != g.clock.elapsed {
-			g.ping(m, 0)
+			g.ping(m, m.addr, 0)
 		}
 	}
 
@@ -202,7 +201,7 @@ func (g *Gossip) pingDead() {
 			continue
 		}
 		if nth == 0 {
-			g.ping(m, digestBytes)
+			g.ping(m, m.addr, digestBytes)
 			return
 		}
 		nth--

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -9,7 +10,7 @@ import (
 // counter must not be able to outrun its owner.
 const (
 	// maxAhead is how far an incarnation may lie, in milliseconds, beyond both
-	// the known one and the present.
+	// the known one and the present. Clocks may differ by as much.
 	maxAhead = uint64(24 * time.Hour / time.Millisecond)
 	// maxLeap is how far a heartbeat may lie beyond the known one: 12 days of
 	// rounds at 1 s. A peer met again after a longer time is believed in person.
@@ -50,7 +51,7 @@ func (g *Gossip) Step(now time.Time, msg []byte) []Message {
 	// A refutation found on the way goes into the answer's header, so the answer
 	// is opened last.
 	found := g.merge(nil, &h.from, h.kind)
-	g.listen(&h.from)
+	g.listen(&h)
 	var e entry
 	for entries.entry(&e) {
 		found = g.merge(found, &e, h.kind)
@@ -67,7 +68,7 @@ func (g *Gossip) Step(now time.Time, msg []byte) []Message {
 	if answer == kindAck || len(found) > 0 {
 		b := append(g.open(answer, h.nonce, ""), found...)
 		if h.kind == kindPing {
-			if 2*h.members <= uint64(len(g.sorted)) {
+			if known := uint64(len(g.sorted)); h.members < known-known/16 {
 				b = g.appendMembers(b, replyBytes)
 			} else {
 				b = g.appendNews(b, digestBytes, nil)
@@ -95,10 +96,26 @@ func (g *Gossip) believe(h *header) {
 	}
 }
 
-// listen counts what a member says itself as a sign of life, unless it is old.
-func (g *Gossip) listen(from *entry) {
-	if m := g.find(from.id); m != nil && m.version == from.version {
+// listen counts what a member says itself as a sign of life, unless it is old. One
+// that speaks of another incarnation than is believed of it is asked: the message
+// is old, or the belief false.
+func (g *Gossip) listen(h *header) {
+	m := g.find(h.from.id)
+	switch {
+	case m == nil:
+	case m.version == h.from.version:
 		g.answered(m)
+	case h.kind == kindPing && h.from.incarnation != m.incarnation:
+		g.verify(m, string(h.from.addr))
+	}
+}
+
+// verify asks m in person where the word of others is not enough: at addr, as the
+// address known may be as wrong as the rest.
+func (g *Gossip) verify(m *member, addr string) {
+	if g.clock.elapsed >= m.verified {
+		m.verified = g.clock.elapsed + g.config.interval()/2
+		g.ping(m, addr, 0)
 	}
 }
 
@@ -139,6 +156,9 @@ func (g *Gossip) learn(e *entry) relation {
 		return equal // wanted by one who heard of it elsewhere
 	case !g.plausible(m, e):
 		g.metrics.Rejected++
+		if m != nil {
+			g.verify(m, cmp.Or(string(e.addr), m.addr))
+		}
 		return equal
 	case m == nil && !e.full:
 		return behind
@@ -176,7 +196,11 @@ func (g *Gossip) plausible(m *member, e *entry) bool {
 			heartbeat = m.heartbeat + maxLeap
 		}
 	}
-	return e.incarnation <= known+maxAhead && e.heartbeat <= heartbeat
+	ahead := maxAhead
+	if m == g.self {
+		ahead *= 2 // to refute what others believed by clocks ahead of this one
+	}
+	return e.incarnation <= known+ahead && e.heartbeat <= heartbeat
 }
 
 // hearOfSelf handles what others say about this node. Only this node raises its

@@ -14,7 +14,7 @@ const (
 
 	digestBytes = 1000     // a round's message: fits one packet
 	shortBytes  = 400      // its second message: news, and the whole table of a small cluster
-	replyBytes  = 16 << 10 // a reply that carries bodies
+	replyBytes  = 32 << 10 // a reply that carries bodies
 
 	formatVersion = 1
 )
@@ -38,11 +38,12 @@ const (
 
 // A header opens every message: who speaks, and its own version.
 //
-//	format 1 | kind 1 | nonce 8 | id | addr | incarnation | heartbeat | bodyAt | members | about | extension | entries
+//	format 1 | kind 1 | nonce 8 | id | addr | incarnation 8 | heartbeat | bodyAt | members | about | extension | entries
 //
+// Numbers after a name are sizes in bytes, integers of such a size big-endian;
 // id, addr and about are one length byte and that many bytes; extension is a
 // length (uvarint) and bytes that this version skips; the other fields are
-// uvarints. A header is news about its sender like any entry.
+// uvarints; entries fill the rest. A header is news about its sender like any entry.
 type header struct {
 	kind    kind
 	nonce   uint64
@@ -53,7 +54,7 @@ type header struct {
 
 // An entry is news about one member:
 //
-//	length 2 | flags 1 | id | incarnation | heartbeat | bodyAt | addr | metaLength 2, meta
+//	length 2 | flags 1 | id | incarnation 8 | heartbeat | bodyAt | addr | metaLength 2, meta
 //
 // flags holds the state (low two bits) and whether addr and meta follow (bit 2).
 // Bytes left over within length are skipped: later versions may add fields. An
@@ -84,7 +85,7 @@ func appendHeader(b []byte, h *header) []byte {
 	b = binary.BigEndian.AppendUint64(b, h.nonce)
 	b = appendString(b, h.from.id)
 	b = appendString(b, h.from.addr)
-	b = binary.AppendUvarint(b, h.from.incarnation)
+	b = binary.BigEndian.AppendUint64(b, h.from.incarnation)
 	b = binary.AppendUvarint(b, h.from.heartbeat)
 	b = binary.AppendUvarint(b, h.from.bodyAt)
 	b = binary.AppendUvarint(b, h.members)
@@ -101,7 +102,7 @@ func appendEntry(b []byte, m *member, full bool) []byte {
 	}
 	b = append(b, 0, 0, flags)
 	b = appendString(b, m.id)
-	b = binary.AppendUvarint(b, m.incarnation)
+	b = binary.BigEndian.AppendUint64(b, m.incarnation)
 	b = binary.AppendUvarint(b, m.heartbeat)
 	b = binary.AppendUvarint(b, m.bodyAt)
 	if full {
@@ -115,9 +116,9 @@ func appendEntry(b []byte, m *member, full bool) []byte {
 
 // appendWant appends an entry that asks for everything about id.
 func appendWant(b []byte, id []byte) []byte {
-	b = append(b, 0, byte(1+1+len(id)+3), byte(Alive))
+	b = append(b, 0, byte(1+1+len(id)+8+2), byte(Alive))
 	b = appendString(b, id)
-	return append(b, 0, 0, 0)
+	return append(b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 }
 
 // A reader takes a message apart. It allocates nothing; after a mistake it
@@ -154,6 +155,13 @@ func (r *reader) uint16() uint64 {
 	return 0
 }
 
+func (r *reader) uint64() uint64 {
+	if s := r.bytes(8); s != nil {
+		return binary.BigEndian.Uint64(s)
+	}
+	return 0
+}
+
 func (r *reader) uvarint() uint64 {
 	if len(r.b) > 0 && r.b[0] < 0x80 {
 		v := r.b[0]
@@ -186,13 +194,11 @@ func (r *reader) header(h *header) {
 	if h.kind < kindPing || h.kind > kindVouch {
 		r.bad = true
 	}
-	if s := r.bytes(8); s != nil {
-		h.nonce = binary.BigEndian.Uint64(s)
-	}
+	h.nonce = r.uint64()
 	h.from.id = r.string(1, MaxIDBytes)
 	h.from.addr = r.string(1, MaxAddrBytes)
 	h.from.state = Alive
-	h.from.incarnation = r.uvarint()
+	h.from.incarnation = r.uint64()
 	h.from.heartbeat = r.uvarint()
 	h.from.bodyAt = r.uvarint()
 	h.members = r.uvarint()
@@ -213,7 +219,7 @@ func (r *reader) entry(e *entry) bool {
 	e.state = State(flags & 3)
 	e.full = flags&flagBody != 0
 	e.id = f.string(1, MaxIDBytes)
-	e.incarnation = f.uvarint()
+	e.incarnation = f.uint64()
 	e.heartbeat = f.uvarint()
 	e.bodyAt = f.uvarint()
 	e.addr, e.meta = nil, nil
@@ -225,7 +231,7 @@ func (r *reader) entry(e *entry) bool {
 		}
 		e.meta = f.bytes(n)
 	}
-	if f.bad || e.state == 0 || e.bodyAt > e.heartbeat {
+	if f.bad || e.state == 0 || e.bodyAt > e.heartbeat || e.full && e.bodyAt == 0 {
 		r.bad = true
 	}
 	return !r.bad

@@ -60,19 +60,18 @@ func (g *Gossip) appendDigest(b []byte, limit int, skip *member) []byte {
 	return b
 }
 
-// appendMembers appends whole members in turn for one who knows few.
+// appendMembers appends whole members for one who knows too few, from a random
+// place on: the next one asked tells others.
 func (g *Gossip) appendMembers(b []byte, limit int) []byte {
-	for range len(g.sorted) {
-		if g.joinAt >= len(g.sorted) {
-			g.joinAt = 0
-		}
+	start := g.random.IntN(len(g.sorted))
+	for i := range g.sorted {
+		m := g.sorted[(start+i)%len(g.sorted)]
 		mark := len(b)
-		if m := g.sorted[g.joinAt]; m.bodyAt > 0 {
+		if m.bodyAt > 0 {
 			if b = appendEntry(b, m, true); len(b) > limit {
 				return b[:mark]
 			}
 		}
-		g.joinAt++
 	}
 	return b
 }

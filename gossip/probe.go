@@ -10,11 +10,12 @@ import (
 // news of the member answers it: its ack, anything else it says that is not old,
 // or a helper's vouch (Das et al. 2002, section 3.1).
 type probe struct {
-	waiting bool
-	helped  bool          // a helper answered, so this node's own link works
-	nonce   uint64        // names the question in acks and vouches; 0: none asked
-	asked   time.Duration // when it was last put
-	doubt   time.Duration // since when there is neither an answer nor news from others
+	waiting  bool
+	helped   bool          // a helper answered, so this node's own link works
+	nonce    uint64        // names the question in acks and vouches; 0: none asked
+	asked    time.Duration // when it was last put
+	verified time.Duration // until when it need not be verified again
+	doubt    time.Duration // since when there is neither an answer nor news from others
 }
 
 // Limits of probing.
@@ -33,9 +34,9 @@ type relay struct {
 	theirs uint64 // the nonce of its question
 }
 
-// ping probes m with a message of at most limit bytes that tells m what this
-// node believes about it, so that it can refute.
-func (g *Gossip) ping(m *member, limit int) {
+// ping probes m at addr with a message of at most limit bytes that tells m what
+// this node believes about it, so that it can refute.
+func (g *Gossip) ping(m *member, addr string, limit int) {
 	if !m.waiting {
 		m.nonce = g.random.Uint64() | 1
 		m.doubt = g.clock.elapsed
@@ -50,7 +51,7 @@ func (g *Gossip) ping(m *member, limit int) {
 	if limit > 0 {
 		b = g.appendDigest(b, limit, m)
 	}
-	g.send(m.addr, b)
+	g.send(addr, b)
 }
 
 // nextInOrder returns the next member to probe: everybody's turn comes once per
