@@ -83,6 +83,8 @@ var permits = map[string]permit{
 	"transport/real.go":        {[]string{"time", "crypto/rand"}, "the real clock and nonces of the handshake"},
 	"transport/direct_unix.go": {[]string{"syscall"}, "a write to a socket that never waits"},
 	"transport/tcp.go":         {[]string{"net"}, "the real network"},
+	"kvtest/...":               {[]string{"time"}, "runs in a bubble, where the time is simulated"},
+	"lsm/open.go":              {[]string{"crypto/rand"}, "the identity of a directory whose owner gives none"},
 	"examples/...":             {[]string{"*"}, "programs: they own their process"},
 	"cmd/...":                  {[]string{"*"}, "programs: they own their process"},
 }
