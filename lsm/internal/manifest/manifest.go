@@ -4,6 +4,7 @@
 package manifest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -80,7 +81,23 @@ func Open(fs vfs.FS, dir string) (*Manifest, error) {
 	m := &Manifest{fs: fs, dir: dir, f: f, draft: d, at: at}
 	m.state.Store(d.publish())
 	m.rewriteAt = max(minRewriteBytes, rewriteFactor*int64(len(m.State().append(nil))))
+	if !m.sealed() {
+		// The sync of the last edit may have failed and the kernel may show it
+		// all the same, as clean pages that no sync brings to the disk.
+		if err := m.rewrite(); err != nil {
+			return nil, errors.Join(err, m.f.Close())
+		}
+	}
 	return m, nil
+}
+
+// sealed reports whether the last edit is known to have been synced when it was
+// written.
+func (m *Manifest) sealed() bool {
+	seal, off := m.at.seal()
+	found := make([]byte, len(seal))
+	_, _ = m.f.ReadAt(found, off) // too short is not sealed
+	return bytes.Equal(found, seal)
 }
 
 // Read gives the state that Open would find, and changes nothing.
