@@ -94,10 +94,11 @@ func (s *shard) writeLocked(r *base.Record) ref {
 	all := *s.slabs.Load()
 	if s.mu.room < n {
 		// A record that is larger than a slab gets one of its own.
-		all = append(all[:len(all):len(all)], make([]byte, max(n, s.slabBytes)))
-		s.mu.room = len(all[len(all)-1])
+		grown := append(all[:len(all):len(all)], make([]byte, max(n, s.slabBytes)))
+		s.mu.room = len(grown[len(grown)-1])
 		s.bytes.Add(int64(s.mu.room))
-		s.slabs.Store(&all)
+		s.slabs.Store(&grown)
+		all = grown
 	}
 	last := len(all) - 1
 	off := len(all[last]) - s.mu.room
