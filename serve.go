@@ -14,6 +14,7 @@ import (
 // A served is one request of a peer. The body is the reader's unless the request
 // was kept.
 type served struct {
+	op       replica.Op
 	body     []byte
 	deadline time.Time
 	from     string // the coordinator's address
@@ -28,18 +29,24 @@ func (db *DB) handle(r *transport.Request) {
 		r.Fail(uint8(replica.NotReady), "starting")
 		return
 	}
-	s := served{body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder}
 	switch r.Op {
-	case replica.OpWrite:
-		db.serveWrite(s)
-	case replica.OpRead:
-		db.serveRead(s)
+	case replica.OpWrite, replica.OpRead:
+		db.serve(served{op: r.Op, body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder})
 	case replica.OpGossip:
 		db.members.receive(db.members.gossipIn, r.Body)
 	case replica.OpTopology:
 		db.members.receive(db.members.topologyIn, r.Body)
 	default:
 		r.Fail(uint8(replica.Invalid), "unknown operation; this node may be older than the sender")
+	}
+}
+
+// serve does one request for data.
+func (db *DB) serve(s served) {
+	if s.op == replica.OpWrite {
+		db.serveWrite(s)
+	} else {
+		db.serveRead(s)
 	}
 }
 
@@ -55,9 +62,9 @@ func (db *DB) refuse(r transport.Responder, s replica.Status) {
 
 // admit checks what reads and writes have in common: that the epoch of the
 // request is one in which this node answers for the key. It returns nil when it
-// has answered already, or when the request is of a newer epoch: then again runs
-// once this node has that epoch.
-func (db *DB) admit(q *replica.Request, s served, again func(served)) *view {
+// has answered already, or when the request is of a newer epoch: then it is done
+// again once this node has that epoch.
+func (db *DB) admit(q *replica.Request, s served) *view {
 	v := db.view.Load()
 	if v == nil || db.closing.Load() {
 		db.refuse(s.to, replica.NotReady)
@@ -72,7 +79,7 @@ func (db *DB) admit(q *replica.Request, s served, again func(served)) *view {
 		return nil
 	}
 	if q.Epoch > v.epoch.Number {
-		db.catchUp(q.Epoch, s, again)
+		db.catchUp(q.Epoch, s)
 		return nil
 	}
 	p := v.ring.Partition(lsm.Token(q.Key))
@@ -89,7 +96,7 @@ func (db *DB) admit(q *replica.Request, s served, again func(served)) *view {
 
 // catchUp waits, on a worker, for the epoch that a request named, and then does
 // the request again.
-func (db *DB) catchUp(epoch uint64, s served, again func(served)) {
+func (db *DB) catchUp(epoch uint64, s served) {
 	s.body, s.kept = append([]byte(nil), s.body...), true
 	db.members.hear(s.from, epoch)
 	if !db.workers.run(func() {
@@ -97,7 +104,7 @@ func (db *DB) catchUp(epoch uint64, s served, again func(served)) {
 			db.refuse(s.to, replica.NotReady)
 			return
 		}
-		again(s)
+		db.serve(s)
 	}) {
 		db.refuse(s.to, replica.Overloaded)
 	}
@@ -132,7 +139,7 @@ func (db *DB) serveWrite(s served) {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
-	v := db.admit(&q, s, db.serveWrite)
+	v := db.admit(&q, s)
 	if v == nil {
 		return
 	}
@@ -187,7 +194,7 @@ func (db *DB) serveRead(s served) {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
-	if db.admit(&q, s, db.serveRead) == nil {
+	if db.admit(&q, s) == nil {
 		return
 	}
 	db.metrics.servedReads.Add(1)
