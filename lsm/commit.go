@@ -86,6 +86,9 @@ func (t *Tree) commit(g wal.Group, refused error) {
 	if err == nil {
 		err = t.persist(g)
 	}
+	if err == nil {
+		err = t.failure() // of something else meanwhile
+	}
 	if err != nil && (lazy || t.log.Err() != nil || !errors.Is(err, ErrNoSpace)) {
 		// What was accepted under a lazy policy cannot be refused any more; and
 		// nothing may follow a failed sync.
@@ -184,7 +187,9 @@ func (t *Tree) rotateIfDue() error {
 	}
 	err := t.waitForRoom()
 	if err == nil && !t.closing.Load() {
-		err = t.rotate()
+		if err = t.rotate(); t.log.Err() != nil {
+			err = t.fail(err)
+		}
 	}
 	if asked {
 		if err == nil && t.closing.Load() {

@@ -68,21 +68,26 @@ func (t *Tree) compactLoop() {
 		if err == nil && t.failure() == nil {
 			err = t.compactAll()
 		}
-		t.serveMerges()
-		switch {
-		case err == nil || errors.Is(err, ErrClosed) || t.failure() != nil:
-		case errors.Is(err, ErrNoSpace):
+		if err = t.judge(err); errors.Is(err, ErrNoSpace) {
 			t.o.Logger.Warn("lsm: no space to compact", "error", err)
 			retry.Reset(retryAfter)
-		default:
-			t.fail(err)
 		}
+		t.serveMerges()
 		select {
 		case <-t.compactKick:
 		case <-t.stopping:
 		}
 	}
 	t.serveMerges()
+}
+
+// judge ends all writing after an error of a compaction that waiting will not
+// cure: without compaction reads and space would get ever worse.
+func (t *Tree) judge(err error) error {
+	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrNoSpace) {
+		return err
+	}
+	return t.fail(err)
 }
 
 // compactAll compacts until no slice needs it.
@@ -129,7 +134,7 @@ func (t *Tree) mergeAll(ctx context.Context) error {
 		tables := v.slices[slice]
 		var err error
 		if len(tables) > 1 || len(tables) == 1 && tables[0].Tombstones+tables[0].Expiring > 0 {
-			err = t.compact(tables, above(tables))
+			err = t.judge(t.compact(tables, above(tables)))
 		}
 		t.release(v)
 		if err != nil {

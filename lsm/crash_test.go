@@ -35,7 +35,7 @@ type workload struct {
 		sync.Mutex
 		acked, started int
 		failed         bool // a batch was refused
-		late           int  // batches acknowledged after that
+		late           int  // batches submitted after that and acknowledged
 		points         []crashPoint
 	}
 }
@@ -68,7 +68,7 @@ func (w *workload) cut(op vfs.Op) error {
 }
 
 // run submits n batches to the tree, up to 4 at a time, and flushes and compacts
-// in between. It stops at the first error.
+// in between. It goes on after an error.
 func (w *workload) run(t testing.TB, tree *Tree, from *writer, n int) {
 	window := make(chan struct{}, 4)
 	for i := range n {
@@ -78,16 +78,13 @@ func (w *workload) run(t testing.TB, tree *Tree, from *writer, n int) {
 		w.mu.started++
 		failed := w.mu.failed
 		w.mu.Unlock()
-		if failed && !torture {
-			break
-		}
 		window <- struct{}{}
 		tree.Submit(b, func(err error) {
 			w.mu.Lock()
 			switch {
 			case err != nil:
 				w.mu.failed = true
-			case w.mu.failed:
+			case failed:
 				w.mu.late++
 			default:
 				w.mu.acked++
@@ -116,7 +113,7 @@ func (w *workload) run(t testing.TB, tree *Tree, from *writer, n int) {
 func (w *workload) verify(t testing.TB, p crashPoint, fs vfs.FS) int {
 	tree, err := Open("db", small(fs))
 	if err != nil {
-		t.Fatalf("%s: %v", p.at, err)
+		t.Fatalf("%s: %+v", p.at, err)
 	}
 	n, last := -1, ""
 	for i := p.acked; i <= p.started && i < len(w.models); i++ {

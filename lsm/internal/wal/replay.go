@@ -47,8 +47,11 @@ func Replay(fs vfs.FS, dir string, from uint64, numbers []uint64, visit Visitor)
 		}
 	}
 	i := r.find(r.synced)
-	for _, b := range r.ends[i+1:] {
-		r.out.Tail = append(r.out.Tail, b.records...)
+	for _, e := range r.ends[i+1:] {
+		if err := r.show(&e); err != nil {
+			return Recovered{}, err
+		}
+		r.out.Tail = append(r.out.Tail, e.records...)
 	}
 	if i >= 0 {
 		r.out.At = r.ends[i].Position
@@ -58,11 +61,12 @@ func Replay(fs vfs.FS, dir string, from uint64, numbers []uint64, visit Visitor)
 	return r.out, nil
 }
 
-// An end is where a valid group ends. Those above the synced sequence keep their
-// records, for Recovered.Tail.
+// An end is where a valid group ends. A group above the synced sequence keeps its
+// records: the next segment may replace it.
 type end struct {
 	Position
 	previous int64
+	off      int64 // of the records
 	records  []byte
 }
 
@@ -185,23 +189,40 @@ func (r *replayer) follow(g group, name string, off int64) error {
 	return nil
 }
 
-// add replays a valid group.
+// add takes in a valid group, and shows those that it calls durable. The others
+// wait: a sync of them may have failed, a recovery may have found them missing
+// and gone on without them, and yet the disk may show them now.
 func (r *replayer) add(g group, off int64, records []byte) error {
-	if err := r.visit(g.segment, off+GroupHeaderBytes, records); err != nil {
-		return err
-	}
-	r.out.Groups++
-	r.out.Bytes += uint64(g.bytes())
 	r.ends = append(r.ends, end{
 		Position: Position{Segment: g.segment, Sequence: g.sequence, End: off + g.bytes()},
 		previous: int64(g.previous),
+		off:      off + GroupHeaderBytes,
 		records:  bytes.Clone(records),
 	})
-	r.synced = max(r.synced, g.synced)
-	if i := r.find(r.synced); i > 0 {
+	if g.synced <= r.synced {
+		return nil
+	}
+	old := r.synced
+	r.synced = g.synced
+	i := r.find(r.synced)
+	for j := range r.ends[:i+1] {
+		if e := &r.ends[j]; e.Sequence > old {
+			if err := r.show(e); err != nil {
+				return err
+			}
+			e.records = nil
+		}
+	}
+	if i > 0 {
 		r.ends = slices.Delete(r.ends, 0, i)
 	}
 	return nil
+}
+
+func (r *replayer) show(e *end) error {
+	r.out.Groups++
+	r.out.Bytes += uint64(len(e.records))
+	return r.visit(e.Segment, e.off, e.records)
 }
 
 // windowBytes is how much of a segment is read at once.
