@@ -419,6 +419,49 @@ func TestEveryFailure(t *testing.T) {
 	}
 }
 
+// A write that fails, however much of it reached the file, leaves nothing that
+// the next Open would take for an edit: its tables may be deleted at once.
+func TestFailedWriteLeavesNothing(t *testing.T) {
+	for _, n := range []int{0, 20, 1 << 20} {
+		mem := newDir(t)
+		fail := false
+		m := create(t, vfs.Faulty(mem, func(op vfs.Op) error {
+			if fail && op.Kind == vfs.OpWrite {
+				fail = false
+				return &vfs.PartialError{N: n, Err: vfs.ErrInjected}
+			}
+			return nil
+		}))
+		require.NoError(t, m.Apply(editOf(0)))
+		fail = true
+		require.ErrorIs(t, m.Apply(editOf(1)), vfs.ErrInjected)
+		for seed := range uint64(10) {
+			again, err := Open(mem.Crash(seed), dir)
+			require.NoError(t, err)
+			require.Equal(t, m.State(), again.State())
+		}
+		require.NoError(t, m.Apply(editOf(1)))
+	}
+}
+
+// A frame of another history of the same manifest is damage, though it verifies.
+func TestChain(t *testing.T) {
+	history := func(third uint64) []byte {
+		mem := newDir(t)
+		m := create(t, mem)
+		require.NoError(t, m.Apply(Edit{LogFrom: third}))
+		require.NoError(t, m.Apply(Edit{LogFrom: 100}))
+		return contentOf(t, mem)
+	}
+	a, b := history(3), history(4)
+	require.Equal(t, len(a), len(b))
+	last := len(a) - (2 + frameHeadBytes + sealBytes)
+	_, _, err := decode(append(bytes.Clone(a[:last]), a[last:]...))
+	require.NoError(t, err)
+	_, _, err = decode(append(bytes.Clone(a[:last]), b[last:]...))
+	require.ErrorIs(t, err, base.ErrCorrupt)
+}
+
 func TestFullVolume(t *testing.T) {
 	mem := newDir(t)
 	m := create(t, mem)
