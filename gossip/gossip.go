@@ -168,16 +168,16 @@ func (g *Gossip) runRound() {
 
 	first := g.nextInOrder()
 	if first != nil {
-		g.ping(first, first.addr, digestBytes)
+		g.ping(first, digestBytes)
 	}
 	if second := g.randomMember(first); second != nil {
-		g.ping(second, second.addr, shortBytes)
+		g.ping(second, shortBytes)
 	}
 	g.pingDead()
 	g.pingSeeds()
 	for _, m := range g.probing {
 		if m.asked != g.clock.elapsed {
-			g.ping(m, m.addr, 0)
+			g.ping(m, 0)
 		}
 	}
 
@@ -201,7 +201,7 @@ func (g *Gossip) pingDead() {
 			continue
 		}
 		if nth == 0 {
-			g.ping(m, m.addr, digestBytes)
+			g.ping(m, digestBytes)
 			return
 		}
 		nth--

@@ -31,9 +31,9 @@ func forge(k kind, from *member, about ...*member) []byte {
 // false addresses, replays and torn messages. No node is removed, 10 s after the
 // liar stops all live nodes are alive everywhere, and soon known as they are.
 func TestLiar(t *testing.T) {
-	seeds := uint64(5)
+	seeds := uint64(3)
 	if torture() {
-		seeds = 500
+		seeds = 200
 	}
 	var alive, agreed time.Duration
 	for seed := range seeds {

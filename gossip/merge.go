@@ -88,7 +88,7 @@ func (g *Gossip) believe(h *header) {
 		return
 	}
 	denied := v.incarnation < m.incarnation || v.incarnation == m.incarnation && v.heartbeat+maxLeap < m.heartbeat
-	if denied || !g.plausible(m, &h.from) {
+	if denied || m.addr != string(h.from.addr) && v.incarnation == m.incarnation || !g.plausible(m, &h.from) {
 		g.note(m)
 		m.addr = string(h.from.addr)
 		m.bodyAt = 0 // the merge that follows asks for it
@@ -97,26 +97,30 @@ func (g *Gossip) believe(h *header) {
 }
 
 // listen counts what a member says itself as a sign of life, unless it is old. One
-// that speaks of another incarnation than is believed of it is asked: the message
-// is old, or the belief false.
+// that speaks of another incarnation or address than is believed of it is asked:
+// the message is old, or the belief false.
 func (g *Gossip) listen(h *header) {
 	m := g.find(h.from.id)
 	switch {
 	case m == nil:
+	case h.kind == kindPing && (h.from.incarnation != m.incarnation || string(h.from.addr) != m.addr):
+		g.verify(m, string(h.from.addr), m.version)
 	case m.version == h.from.version:
 		g.answered(m)
-	case h.kind == kindPing && h.from.incarnation != m.incarnation:
-		g.verify(m, string(h.from.addr))
 	}
 }
 
-// verify asks m in person where the word of others is not enough: at addr, as the
-// address known may be as wrong as the rest.
-func (g *Gossip) verify(m *member, addr string) {
-	if g.clock.elapsed >= m.verified {
-		m.verified = g.clock.elapsed + g.config.interval()/2
-		g.ping(m, addr, 0)
+// verify asks m in person where the word of others is not enough, and tells it
+// what is said, so that it can refute. It asks at addr, as the address known may
+// be as wrong as the rest.
+func (g *Gossip) verify(m *member, addr string, said version) {
+	if g.clock.elapsed < m.verified {
+		return
 	}
+	m.verified = g.clock.elapsed + g.config.interval()/2
+	g.ask(m)
+	claim := member{id: m.id, version: said, bodyAt: min(m.bodyAt, said.heartbeat)}
+	g.send(addr, appendEntry(g.open(kindPing, m.nonce, ""), &claim, false))
 }
 
 // merge learns e and appends to b what the sender should hear about that member.
@@ -157,7 +161,7 @@ func (g *Gossip) learn(e *entry) relation {
 	case !g.plausible(m, e):
 		g.metrics.Rejected++
 		if m != nil {
-			g.verify(m, cmp.Or(string(e.addr), m.addr))
+			g.verify(m, cmp.Or(string(e.addr), m.addr), e.version)
 		}
 		return equal
 	case m == nil && !e.full:
@@ -192,13 +196,13 @@ func (g *Gossip) plausible(m *member, e *entry) bool {
 	heartbeat := uint64(maxHeartbeat)
 	if m != nil {
 		known = max(known, m.incarnation)
-		if m.incarnation == e.incarnation {
+		if m != g.self && m.incarnation == e.incarnation {
 			heartbeat = m.heartbeat + maxLeap
 		}
 	}
 	ahead := maxAhead
 	if m == g.self {
-		ahead *= 2 // to refute what others believed by clocks ahead of this one
+		ahead *= 2 // this node refutes what others, by other clocks and counters, believed
 	}
 	return e.incarnation <= known+ahead && e.heartbeat <= heartbeat
 }

@@ -34,9 +34,8 @@ type relay struct {
 	theirs uint64 // the nonce of its question
 }
 
-// ping probes m at addr with a message of at most limit bytes that tells m what
-// this node believes about it, so that it can refute.
-func (g *Gossip) ping(m *member, addr string, limit int) {
+// ask notes that a question is put to m.
+func (g *Gossip) ask(m *member) {
 	if !m.waiting {
 		m.nonce = g.random.Uint64() | 1
 		m.doubt = g.clock.elapsed
@@ -47,11 +46,17 @@ func (g *Gossip) ping(m *member, addr string, limit int) {
 		}
 	}
 	m.asked = g.clock.elapsed
+}
+
+// ping probes m with a message of at most limit bytes that tells m what this node
+// believes about it, so that it can refute.
+func (g *Gossip) ping(m *member, limit int) {
+	g.ask(m)
 	b := appendEntry(g.open(kindPing, m.nonce, ""), m, false)
 	if limit > 0 {
 		b = g.appendDigest(b, limit, m)
 	}
-	g.send(addr, b)
+	g.send(m.addr, b)
 }
 
 // nextInOrder returns the next member to probe: everybody's turn comes once per
