@@ -1,0 +1,113 @@
+package check
+
+import (
+	"fmt"
+	"time"
+
+	"example.com/kvstore/vclock"
+)
+
+// Kind is what an operation does.
+type Kind uint8
+
+const (
+	Get Kind = iota
+	Put
+	Delete
+)
+
+// String gives the kind as a verb.
+func (k Kind) String() string { return [...]string{"get", "put", "delete"}[k] }
+
+// Outcome is what the caller was told.
+type Outcome uint8
+
+const (
+	// Applied: the call succeeded; for a Get, there was an answer.
+	Applied Outcome = iota
+	// NotApplied: the call failed and left nothing behind.
+	NotApplied
+	// Unknown: the call failed and may have left something.
+	Unknown
+)
+
+// String gives the outcome in words.
+func (o Outcome) String() string { return [...]string{"applied", "not applied", "unknown"}[o] }
+
+// An Op is one call as its caller saw it.
+type Op struct {
+	Client, Node int
+	Key          string
+	Kind         Kind
+	// Start and End are real times, of one clock: the call took effect between
+	// them, if it did.
+	Start, End time.Duration
+	// Strict says that the call's level intersects with every other strict one:
+	// R + W > N.
+	Strict  bool
+	Outcome Outcome
+	Err     string
+	// Version is the dot written, for an acknowledged Put, or read. It is zero
+	// for a Get of a key never written, and for a Delete, which does not tell.
+	Version vclock.Dot
+	// Found says that a Get gave a value.
+	Found bool
+	// Value was written or read. A value must be written once only in a history,
+	// see Value.
+	Value []byte
+}
+
+// String is one line.
+func (o Op) String() string {
+	s := fmt.Sprintf("%v-%v client %d node %d %v %q", o.Start, o.End, o.Client, o.Node, o.Kind, o.Key)
+	if o.Kind == Put || o.Found {
+		s += fmt.Sprintf(" %s", describe(o.Value))
+	}
+	if !o.Version.IsZero() {
+		s += fmt.Sprintf(" version %v", o.Version)
+	}
+	if o.Outcome != Applied || o.Err != "" {
+		s += fmt.Sprintf(": %v (%s)", o.Outcome, o.Err)
+	}
+	return s
+}
+
+// A Violation is one operation that contradicts the promises.
+type Violation struct {
+	Rule string // "K1" and so on
+	Op   Op
+	Why  string
+}
+
+// String tells the operation and what it contradicts.
+func (v Violation) String() string { return fmt.Sprintf("%s: %v\n\t%s", v.Rule, v.Op, v.Why) }
+
+// All runs every checker. final are reads of every key after all faults were
+// healed and all calls of the history had ended.
+func All(history, final []Op) []Violation {
+	all := append(append([]Op(nil), history...), final...)
+	v := Durability(history, final)
+	v = append(v, Dominance(all)...)
+	v = append(v, Integrity(all)...)
+	return append(v, Outcomes(all)...)
+}
+
+// after is the least dot above d: "at or above after(d)" is "above d".
+func after(d vclock.Dot) vclock.Dot {
+	if d.IsZero() {
+		return vclock.Dot{Actor: 1}
+	}
+	d.Actor++
+	if d.Actor == 0 {
+		d.Stamp++
+	}
+	return d
+}
+
+// newer gives the greater of two dots.
+func newer(a, b vclock.Dot) vclock.Dot {
+	if a.Less(b) {
+		return b
+	}
+	return a
+}

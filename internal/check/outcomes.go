@@ -1,0 +1,28 @@
+package check
+
+import "fmt"
+
+// Outcomes is K7: a value whose every Put said that nothing was applied is never
+// read.
+func Outcomes(history []Op) []Violation {
+	var violations []Violation
+	for _, ops := range byKey(history) {
+		refused := map[string]Op{}
+		for _, o := range ops {
+			if o.Kind == Put && o.Outcome == NotApplied {
+				refused[string(o.Value)] = o
+			}
+		}
+		for _, o := range ops {
+			if o.Kind == Put && o.Outcome != NotApplied {
+				delete(refused, string(o.Value))
+			}
+		}
+		for _, o := range ops {
+			if put, ok := refused[string(o.Value)]; ok && o.Kind == Get && o.Found {
+				violations = append(violations, Violation{"K7", o, fmt.Sprintf("this was not applied: %v", put)})
+			}
+		}
+	}
+	return violations
+}
