@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -43,7 +44,7 @@ func (t *tour) summarize(w io.Writer) {
 		{"failed over", failovers(t.client), "in flight to the killed node's service, sent again through another"},
 		{"stale at one", s.staleAtOne.Load(), "before the kill; reads at one may be"},
 	} {
-		fmt.Fprintf(w, "%-20s %11s  %s\n", l.name, count(int(l.number)), l.remark)
+		fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintf("%-20s %11s  %s", l.name, count(int(l.number)), l.remark)))
 	}
 	for _, p := range s.problems() {
 		fmt.Fprintln(w, "  problem:", p)

@@ -9,8 +9,9 @@ import (
 	"example.com/kvstore"
 )
 
-// A load reads and writes random entries at Quorum until it is stopped. Every
-// caller has entries of its own, so it knows what each read must return.
+// A load reads and writes random entries at Quorum until it is stopped, or too
+// many requests have failed. Every caller has entries of its own, so it knows
+// what each read must return.
 type load struct {
 	stopping atomic.Bool
 	callers  sync.WaitGroup
@@ -28,7 +29,7 @@ func (t *tour) startLoad(ctx context.Context) *load {
 func (l *load) run(ctx context.Context, t *tour, c int) {
 	draw := rand.New(rand.NewPCG(1, uint64(c)))
 	own := (len(t.files.entries) - c + t.callers - 1) / t.callers
-	for ctx.Err() == nil && !l.stopping.Load() {
+	for ctx.Err() == nil && !l.stopping.Load() && t.score.errors.Load() < maxErrors {
 		e := &t.files.entries[c+t.callers*draw.IntN(own)]
 		via := draw.IntN(len(t.nodes))
 		if draw.IntN(2) == 0 {

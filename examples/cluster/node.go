@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 )
@@ -18,6 +19,9 @@ const (
 	stateServing = "serving"
 	stateKilled  = "killed"
 )
+
+// maxLogged bounds how many bytes of a node's log go into an error.
+const maxLogged = 2 << 10
 
 // A node is one place in the cluster: a directory and a port, and the process
 // that has them now.
@@ -55,7 +59,7 @@ func (n *node) set(state string, p *process) {
 func (n *node) start(ctx context.Context) error {
 	p, err := startProcess(ctx, n.config, n.log)
 	if err != nil {
-		return err
+		return n.explain(err)
 	}
 	n.set(stateJoining, p)
 	return nil
@@ -65,7 +69,7 @@ func (n *node) start(ctx context.Context) error {
 func (n *node) ready(ctx context.Context, h *http.Client) error {
 	_, p := n.state()
 	if err := fetch(ctx, h, p, "/ready", nil); err != nil {
-		return fmt.Errorf("node %s: %w; see %s", n.config.ID, err, n.log)
+		return n.explain(err)
 	}
 	n.set(stateServing, p)
 	return nil
@@ -94,10 +98,18 @@ func (n *node) stop() error {
 		return nil
 	}
 	n.set(stateDown, p)
-	if err := p.stop(); err != nil {
-		return fmt.Errorf("node %s: %w", n.config.ID, err)
+	return n.explain(p.stop())
+}
+
+// explain adds to an error what the node logged last, for the file may be gone
+// when somebody wants to read it.
+func (n *node) explain(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	logged, _ := os.ReadFile(n.log)
+	logged = logged[max(0, len(logged)-maxLogged):]
+	return fmt.Errorf("node %s: %w; it logged:\n%s", n.config.ID, err, logged)
 }
 
 // fetch gets path from the process and decodes the answer, if v is not nil.

@@ -72,11 +72,11 @@ func startProcess(ctx context.Context, c nodeConfig, log string) (*process, erro
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case err != nil:
-		err = fmt.Errorf("node %s did not start: %w; see %s", c.ID, err, log)
+		err = fmt.Errorf("it did not start: %w", err)
 	case hello.Taken:
-		err = fmt.Errorf("node %s: %w: %s", c.ID, errPortTaken, hello.Error)
+		err = fmt.Errorf("%w: %s", errPortTaken, hello.Error)
 	case hello.Error != "":
-		err = fmt.Errorf("node %s: %s", c.ID, hello.Error)
+		err = errors.New(hello.Error)
 	}
 	if err != nil {
 		p.kill()

@@ -71,14 +71,15 @@ func (t *tour) problem(format string, a ...any) {
 	t.score.note(fmt.Sprintf(format, a...))
 }
 
-// each calls do for every entry, many at a time, until ctx is over.
+// each calls do for every entry, many at a time, until ctx is over or too many
+// requests have failed.
 func (t *tour) each(ctx context.Context, do func(e *entry, i int)) error {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	t.progress.expect(len(t.files.entries))
 	for range t.callers {
 		wg.Go(func() {
-			for ctx.Err() == nil {
+			for ctx.Err() == nil && t.score.errors.Load() < maxErrors {
 				i := int(next.Add(1)) - 1
 				if i >= len(t.files.entries) {
 					return

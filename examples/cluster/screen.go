@@ -19,6 +19,9 @@ const (
 	// repainting.
 	width = 80
 
+	heading   = "%-4s %6s %-7s %-7s %9s %8s %7s %7s %7s %8s"
+	rowFormat = "%-4s %6d %-7s %-7s %9s %8s %7s %7s %7s %8s"
+
 	hideCursor  = "\x1b[?25l"
 	showCursor  = "\x1b[?25h"
 	clearLine   = "\x1b[2K"
@@ -59,11 +62,11 @@ func (s *screen) open() {
 		tick := time.NewTicker(paintEvery)
 		defer tick.Stop()
 		for {
-			s.paint()
+			s.paint(false)
 			select {
 			case <-tick.C:
 			case <-s.stop:
-				s.paint()
+				s.paint(true)
 				return
 			}
 		}
@@ -79,13 +82,14 @@ func (s *screen) close() {
 	fmt.Fprint(s.out, showCursor)
 }
 
-// paint draws everything over what was drawn before.
-func (s *screen) paint() {
+// paint draws everything over what was drawn before. Lines are cut to the width,
+// but for the last painting, which nothing follows.
+func (s *screen) paint(last bool) {
 	var lines []string
 	if nodes := s.tour.progress.nodes(); nodes != nil {
 		s.ask(nodes)
-		lines = append(lines, fmt.Sprintf("%-4s %7s  %-8s %-8s %9s %11s %7s %8s %7s", "node", "pid", "state", "seen as",
-			"heartbeat", "coordinated", "calls/s", "log sync", "repairs"))
+		lines = append(lines, fmt.Sprintf(heading, "node", "pid", "state", "seen as",
+			"heartbeat", "calls", "calls/s", "syncs", "repairs", "stored"))
 		for _, n := range nodes {
 			lines = append(lines, s.line(n))
 		}
@@ -107,7 +111,7 @@ func (s *screen) paint() {
 		fmt.Fprintf(&b, moveUpLines, s.lines)
 	}
 	for i, l := range lines {
-		if r := []rune(l); len(r) >= width {
+		if r := []rune(l); len(r) >= width && !last {
 			l = string(r[:width-2]) + "…"
 		}
 		if i == 0 {
@@ -169,8 +173,9 @@ func (s *screen) line(n *node) string {
 		r.perSecond = 0
 	}
 	m := r.report.Metrics
-	return fmt.Sprintf("%-4s %7d  %-8s %-8s %9s %11s %7s %8s %7s", n.config.ID, pid, state, r.seen.State,
-		seconds(r.seen.HeartbeatAge), count(int(r.calls)), count(int(r.perSecond)), count(int(m.Engine.Syncs)), count(int(m.WriteBacks)))
+	stored := m.Engine.MemtableBytes + int64(m.Engine.TableBytes)
+	return fmt.Sprintf(rowFormat, n.config.ID, pid, state, r.seen.State, seconds(r.seen.HeartbeatAge),
+		count(int(r.calls)), count(int(r.perSecond)), count(int(m.Engine.Syncs)), count(int(m.WriteBacks)), size(stored))
 }
 
 // bar shows how far the running step is.

@@ -13,6 +13,9 @@ import (
 const (
 	// victim is the index of the node that is killed.
 	victim = 1
+	// maxErrors failed requests end the tour: more would tell nothing new, and each
+	// may take its time.
+	maxErrors = 200
 	// maxPasses bounds the reads at All after which no replica may be stale.
 	maxPasses = 5
 	// maxReady bounds how long a node may take until it serves and is known to.
@@ -82,6 +85,9 @@ func (t *tour) run(ctx context.Context, show display) (err error) {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		show.stepDone(t.progress.end(result))
+		if n := t.score.errors.Load(); n >= maxErrors {
+			return fmt.Errorf("%s: gave up after %d failed requests", s.name, n)
+		}
 	}
 	return nil
 }
@@ -132,8 +138,8 @@ func (t *tour) store(ctx context.Context) (string, error) {
 	began := time.Now()
 	err := t.each(ctx, func(e *entry, i int) { t.put(ctx, e, i) })
 	rate := float64(t.score.acked.Load()) / time.Since(began).Seconds()
-	return fmt.Sprintf("%s files of %s, %s in all (%d over %s skipped), put at quorum by %d callers: %s/s",
-		count(len(t.files.entries)), t.source, size(t.files.bytes), t.files.skipped, size(int64(t.maxFile)), t.callers, count(int(rate))), err
+	return fmt.Sprintf("%s files, %s, put at quorum: %s/s (%d callers; from %s, %d files over %s skipped)",
+		count(len(t.files.entries)), size(t.files.bytes), count(int(rate)), t.callers, t.source, t.files.skipped, size(int64(t.maxFile))), err
 }
 
 // readBack reads every file, each through the node shift places after the one
@@ -164,9 +170,9 @@ func (t *tour) kill(ctx context.Context) (string, error) {
 	if err := wait(ctx, t.outage-t.outage/4); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s (pid %d) killed under load; in the next %v %s puts and %s gets at quorum, %d errors; %d requests in flight to %s failed over",
-		n.config.ID, p.pid(), time.Since(killed).Round(100*time.Millisecond), count(int(t.score.acked.Load()-acked)), count(int(t.score.read.Load()-read)),
-		t.score.errors.Load()-errs, t.client.failovers.Load(), n.config.ID), nil
+	return fmt.Sprintf("%d errors in %s puts and %s gets at quorum in %v without %s (pid %d, SIGKILL under load; %d requests in flight to it failed over)",
+		t.score.errors.Load()-errs, count(int(t.score.acked.Load()-acked)), count(int(t.score.read.Load()-read)), time.Since(killed).Round(100*time.Millisecond),
+		n.config.ID, p.pid(), t.client.failovers.Load()), nil
 }
 
 // restart starts the node again in its directory, still under load.
@@ -189,8 +195,9 @@ func (t *tour) restart(ctx context.Context) (string, error) {
 	known := time.Since(began)
 	t.load.stop()
 	t.load = nil
-	return fmt.Sprintf("%s opened its directory in %v, served after %v, was back with the others after %v, under load",
-		n.config.ID, opened.Round(time.Millisecond), ready.Round(time.Millisecond), known.Round(time.Millisecond)), ctx.Err()
+	_, p := n.state()
+	return fmt.Sprintf("%s (pid %d) ready after %v, reached by all after %v, under load (opening its directory took %v)",
+		n.config.ID, p.pid(), ready.Round(time.Millisecond), known.Round(time.Millisecond), opened.Round(time.Millisecond)), ctx.Err()
 }
 
 // reunited waits until every node reaches every other again: a node knows at once
