@@ -10,9 +10,9 @@ import "slices"
 // y's replica would cost less what x's did; one that a node held before costs
 // nothing, so a step may be negative: it undoes an earlier one.
 //
-// The result needs the fewest moves there can be. fill leaves as many new replicas
-// as there were open places, the least for any placement; so no cycle of steps has a
-// negative cost, and shortest paths keep it so. A solution exists because the shares
+// The result needs the fewest moves there can be. After fill each row costs the least
+// it can, whatever the loads; so no cycle of steps has a negative cost, and shortest
+// paths keep it so. A solution exists because the shares
 // themselves are a fractional one and the bounds are nested (node, zone, data centre),
 // for which a flow can be made integral.
 func (l *layout) balance() {

@@ -140,8 +140,10 @@ func (l *layout) walk() {
 	}
 }
 
-// fill gives every open place to the node that its domains allow and that misses
-// most of its share.
+// fill gives every open place to a node that its domains allow: one that is new, if
+// there is any, and of these the one that misses most of its share. So each row costs
+// as little as it can by itself (the greedy algorithm is exact for nested bounds, which
+// make a matroid), whatever that does to the loads.
 func (l *layout) fill() {
 	fits := make([]bool, len(l.domains.dc))
 	for p := range l.q {
@@ -156,9 +158,14 @@ func (l *layout) fill() {
 					continue
 				}
 				missing, draw := (l.share[x]-float64(len(l.held[x])))/l.share[x], mix(uint64(p), uint64(x))
-				if best < 0 || missing > most || missing == most && draw > luck {
-					best, most, luck = x, missing, draw
+				switch {
+				case best < 0 || l.gain[x] < l.gain[best]:
+				case l.gain[x] > l.gain[best]:
+					continue
+				case missing < most || missing == most && draw < luck:
+					continue
 				}
+				best, most, luck = x, missing, draw
 			}
 			l.add(p, best)
 		}

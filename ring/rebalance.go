@@ -22,7 +22,8 @@ type Move struct {
 // Rebalance places the partitions of old on nodes, with the fewest possible moves:
 // every node ends up with its share of the replicas, rounded down or up, and each
 // partition is spread over zones and data centres as evenly as they allow. When a
-// node joins, replicas move to it only.
+// node joins, replicas move to it only; but with unequal weights the rounding may
+// shift single replicas between old nodes.
 //
 // The share is in proportion to the weight, as far as the spread allows: a node never
 // holds a partition twice, and a zone never more of a partition than its due, even if
