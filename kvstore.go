@@ -11,6 +11,7 @@ import (
 
 	"example.com/kvstore/gossip"
 	"example.com/kvstore/lsm"
+	"example.com/kvstore/replica"
 	"example.com/kvstore/ring"
 	"example.com/kvstore/topology"
 	"example.com/kvstore/transport"
@@ -241,7 +242,7 @@ func (db *DB) meet() error {
 	}
 	m.agent, err = topology.NewAgent(topology.Config{
 		Self: self, Name: db.opts.Cluster, State: state, Chain: chain, Seeds: m.seeds.addrs, Seed: db.opts.rand(boots).Uint64(),
-		Fence: db.fence.raise, Unfence: db.fence.lower,
+		Fence: db.fence.raise, Unfence: func() { m.unfence = true },
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -324,8 +325,14 @@ func (db *DB) release() error {
 	return errors.Join(errs...)
 }
 
-// observe takes note of another node's stamp. One too far ahead is not adopted.
-func (db *DB) observe(stamp uint64) { _ = db.clock.Observe(stamp) }
+// heed takes in what every reply carries: the other node's stamp, not adopted
+// when it is too far ahead, and its epoch.
+func (db *DB) heed(p *replica.Reply, from *peer) {
+	_ = db.clock.Observe(p.Stamp)
+	if p.Epoch > db.view.Load().epoch.Number {
+		db.members.hear(from.Addr(), p.Epoch)
+	}
+}
 
 // rand is a source of the node's random choices, repeatable when Options.Seed
 // is set.
@@ -347,40 +354,4 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
-}
-
-// A fence stops data from being accepted while the cluster agrees an epoch that
-// presumes there is none.
-//
-// Invariant: either raise sees data, or every later admit sees it raised. Both
-// sides write their own flag before they read the other's.
-type fence struct {
-	data, raised atomic.Bool
-}
-
-// admit notes that this node accepts data, and reports whether it may.
-func (f *fence) admit() bool {
-	if f.raised.Load() {
-		return false
-	}
-	if !f.data.Load() {
-		f.data.Store(true)
-	}
-	return !f.raised.Load()
-}
-
-// raise stops data and reports whether this node ever accepted any.
-func (f *fence) raise() (hasData bool) {
-	if f.data.Load() { // for good: no need to disturb the writers
-		return true
-	}
-	f.raised.Store(true)
-	return f.data.Load()
-}
-
-func (f *fence) lower() { f.raised.Store(false) }
-
-// acceptData reports whether this node may take data in the epoch of v.
-func (db *DB) acceptData(v *view) bool {
-	return db.fence.admit() && db.view.Load().epoch.Number == v.epoch.Number
 }

@@ -43,6 +43,7 @@ type members struct {
 	seeds     *seeds
 	lastUse   map[string]time.Time // addresses outside the epoch
 	busyUntil time.Time
+	unfence   bool // the agent has lowered the fence: so will apply
 
 	// Written by loop, read anywhere.
 	states   atomic.Pointer[[]gossip.Member]
@@ -160,6 +161,10 @@ func (m *members) apply(e topology.Effects) error {
 			m.db.opts.Logger.Info("kvstore: new epoch", "epoch", ep.Number, "members", len(ep.Members))
 			m.db.opts.Events.epoch(EpochInfo{Number: ep.Number, Members: len(ep.Members)})
 		}
+	}
+	if m.unfence { // not before the epoch it was raised for is in force here
+		m.unfence = false
+		m.db.fence.lower()
 	}
 	for _, msg := range e.Send {
 		m.send(msg.Addr, replica.OpTopology, msg.Body)

@@ -88,10 +88,10 @@ func TestPathCost(t *testing.T) {
 	perPut := func(d uint64) float64 { return float64(d) / n }
 	t.Logf("per put: %.2f socket writes, %.2f system calls, %.2f allocations",
 		perPut(writes2-writes), perPut(calls2-calls), perPut(after.Mallocs-before.Mallocs))
-	require.Less(t, perPut(after.Mallocs-before.Mallocs), 6.0)
 	if raceEnabled {
-		return // goroutines run in another rhythm, so less is batched
+		return // goroutines run in another rhythm, and pools drop what they hold
 	}
+	require.Less(t, perPut(after.Mallocs-before.Mallocs), 6.0)
 	require.Less(t, perPut(writes2-writes), 0.7)
 	require.Less(t, perPut(calls2-calls), 3.0)
 }

@@ -161,7 +161,7 @@ func (c *readCall) Complete(tag uint64, body []byte, err error) {
 	if err != nil {
 		err = callError(err)
 	} else if p, err = replica.DecodeReply(body); err == nil {
-		c.db.observe(p.Stamp)
+		c.db.heed(&p, c.targets[tag].peer)
 		if p.Status != replica.OK {
 			err = statusError(p.Status)
 		}

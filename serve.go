@@ -94,13 +94,17 @@ func (db *DB) admit(q *replica.Request, s served) *view {
 	return nil
 }
 
-// catchUp waits, on a worker, for the epoch that a request named, and then does
-// the request again.
+// catchUp does a request again once this node knows the epoch that it named.
 func (db *DB) catchUp(epoch uint64, s served) {
-	s.body, s.kept = append([]byte(nil), s.body...), true
 	db.members.hear(s.from, epoch)
+	db.park(s, func() error { return db.awaitEpoch(db.background, epoch, s.deadline) })
+}
+
+// park keeps a request, waits on a worker, and then does it again.
+func (db *DB) park(s served, wait func() error) {
+	s.body, s.kept = append([]byte(nil), s.body...), true
 	if !db.workers.run(func() {
-		if db.awaitEpoch(db.background, epoch, s.deadline) != nil {
+		if wait() != nil {
 			db.refuse(s.to, replica.NotReady)
 			return
 		}
@@ -148,7 +152,7 @@ func (db *DB) serveWrite(s served) {
 		return
 	}
 	if !db.acceptData(v) {
-		db.refuse(s.to, replica.NotReady)
+		db.park(s, func() error { return db.fence.await(db.background, s.deadline) })
 		return
 	}
 	rec, err := engineRecord(q.Key, q.Record)

@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"bytes"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,7 +85,7 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 		}
 	}
 	if c.self >= 0 {
-		c.writeSelf(v, key, rec)
+		c.writeSelf(v, key, rec, deadline)
 	}
 	if need == 0 { // a repair that nobody waits for
 		return c.end(false)
@@ -98,17 +99,39 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 }
 
 // writeSelf hands the record to the own log.
-func (c *writeCall) writeSelf(v *view, key []byte, rec replica.Record) {
+func (c *writeCall) writeSelf(v *view, key []byte, rec replica.Record, deadline time.Time) {
 	r, err := engineRecord(key, rec)
-	switch {
-	case err != nil:
+	if err != nil {
 		c.fail(c.self, err, false)
-		return
-	case !c.db.acceptData(v):
-		c.fail(c.self, ErrNotReady, false)
 		return
 	}
 	c.refs.Add(1)
+	if c.db.acceptData(v) {
+		c.submit(r)
+		return
+	}
+	// An epoch is being agreed: the caller may be gone when that is over.
+	r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
+	if !c.db.workers.run(func() {
+		err := c.db.fence.await(c.db.background, deadline)
+		switch {
+		case err != nil:
+			c.fail(c.self, ErrNotReady, false)
+			c.release()
+		case !c.db.acceptData(v):
+			c.answer(c.self, replica.Reply{Status: replica.Stale, Epoch: c.db.view.Load().epoch.Number})
+			c.release()
+		default:
+			c.submit(r)
+		}
+	}) {
+		c.fail(c.self, ErrOverloaded, false)
+		c.release()
+	}
+}
+
+// submit gives a record to the own log, which drops the reference taken for it.
+func (c *writeCall) submit(r lsm.Record) {
 	c.record[0] = r
 	c.db.tree.Submit(c.record[:], c.local)
 }
@@ -178,7 +201,7 @@ func (c *writeCall) Complete(tag uint64, body []byte, err error) {
 		c.fail(int(tag), err, true)
 		return
 	}
-	c.db.observe(p.Stamp)
+	c.db.heed(&p, c.targets[tag].peer)
 	c.answer(int(tag), p)
 }
 
