@@ -7,6 +7,7 @@ import (
 	"time"
 	"unsafe"
 
+	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
 	"example.com/kvstore/ring"
 	"example.com/kvstore/vclock"
@@ -306,11 +307,23 @@ func (db *DB) deadline(ctx context.Context) (time.Time, error) {
 	return d, nil
 }
 
-// readLocal reads this node's own copy. The record's slices are the caller's.
-func (db *DB) readLocal(key []byte) (replica.Record, error) {
-	rec, ok, err := db.tree.Read(key)
-	if err != nil || !ok {
-		return replica.Record{}, engineError(err)
+// readLocal reads this node's own copy. The record's value is in *buf's memory,
+// which grows as needed, or the caller's own.
+func (db *DB) readLocal(key []byte, buf *[]byte) (replica.Record, error) {
+	token := lsm.Token(key)
+	rec, ok, certain := db.tree.ReadMemory(token, key, (*buf)[:0])
+	if certain {
+		if cap(rec.Value) > cap(*buf) && cap(rec.Value) <= keepValueBytes {
+			*buf = rec.Value
+		}
+	} else {
+		var err error
+		if rec, ok, err = db.tree.ReadToken(token, key); err != nil {
+			return replica.Record{}, engineError(err)
+		}
+	}
+	if !ok {
+		return replica.Record{}, nil
 	}
 	return fromEngine(rec), nil
 }

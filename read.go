@@ -25,6 +25,7 @@ type readCall struct {
 	decided chan struct{} // capacity 1; sent to once per use, when settled
 	head    []byte
 	key     []byte // the caller's, valid until the coordinator left
+	own     []byte // memory for the own copy's value; the coordinator's
 	targets []target
 
 	mu struct {
@@ -130,7 +131,7 @@ func (c *readCall) deadline() time.Time {
 
 // askSelf reads the own copy on the caller's goroutine.
 func (c *readCall) askSelf(i int) {
-	rec, err := c.db.readLocal(c.key)
+	rec, err := c.db.readLocal(c.key, &c.own)
 	if c.note(i, replica.Reply{Record: rec}, err) {
 		c.ask(c.next())
 	}
@@ -143,7 +144,8 @@ func (c *readCall) askSelfElsewhere(i int) {
 	key := append([]byte(nil), c.key...)
 	if !c.db.workers.run(func() {
 		defer c.release()
-		rec, err := c.db.readLocal(key)
+		var own []byte
+		rec, err := c.db.readLocal(key, &own)
 		if c.note(i, replica.Reply{Record: rec}, err) {
 			c.ask(c.next())
 		}
