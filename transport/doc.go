@@ -5,8 +5,8 @@
 // the plug. [Stream] is the real one: frames over TCP, TLS or any other byte
 // stream, as PROTOCOL.md specifies. [Network] is the one for tests: a whole
 // network in memory that delays, loses, duplicates and reorders messages as a
-// seed says. Others can be written in some fifty lines; package transporttest
-// says whether they are right.
+// seed says. Other sockets are a Stream of ten lines, and a Transport from
+// nothing takes some seventy; package transporttest says whether it is right.
 //
 // On top, over every Transport alike, is the [Mux]: calls with replies and
 // deadlines, one-way messages, one connection per direction and pair of nodes,

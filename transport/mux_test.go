@@ -206,6 +206,7 @@ func TestMuxStall(t *testing.T) {
 			require.ErrorIs(t, call(), ErrDeadline)
 		}
 		require.ErrorIs(t, call(), ErrDown)
+		synctest.Wait()
 		require.EqualValues(t, 1, a.Metrics().Lost)
 		n.Heal()
 		time.Sleep(8 * time.Second)

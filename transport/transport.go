@@ -65,9 +65,9 @@ type Endpoint interface {
 type Conn interface {
 	// Send queues the message head+body, which the receiver sees as one. Both
 	// parts are copied before Send returns. An error means that nothing was
-	// sent: ErrBusy when Limits.QueueBytes are waiting already, ErrTooLarge
-	// beyond Limits.FrameBytes, ErrDown once the connection is closed. After
-	// Closed was called Send always fails.
+	// sent: ErrBusy when Limits.QueueBytes are waiting already, ErrDown once the
+	// connection is closed, ErrTooLarge beyond Limits.FrameBytes, for transports
+	// that have frames. After Closed was called Send always fails.
 	Send(head, body []byte) error
 	// Queue is Send for a message that may wait for the next Send or Flush.
 	Queue(head, body []byte) error
@@ -93,8 +93,7 @@ type Handler interface {
 	// BatchEnd is called when no further message is at hand: the moment to let
 	// go what was collected while the messages came in.
 	BatchEnd(c Conn)
-	// Closed is called once, last. The error is never nil; it wraps ErrDown when
-	// the connection was never open, and then tells why.
+	// Closed is called once, last. The error is never nil and says why.
 	Closed(c Conn, err error)
 }
 
