@@ -222,6 +222,12 @@ func (db *DB) get(ctx context.Context, key string, level Consistency) (Item, err
 		if alive < need {
 			return Item{Key: key}, qe.unavailable(targets)
 		}
+		if need == 1 && targets[0].peer == nil {
+			it, err := db.getLocal(key)
+			if err == nil || errors.Is(err, ErrNotFound) {
+				return it, err
+			} // else another owner may do better
+		}
 		c := db.reads.get()
 		if c == nil {
 			return Item{Key: key}, fmt.Errorf("%w: %d reads are in flight", ErrOverloaded, maxInFlight)
@@ -305,6 +311,17 @@ func (db *DB) deadline(ctx context.Context) (time.Time, error) {
 		d = t
 	}
 	return d, nil
+}
+
+// getLocal is a read of which this node's copy is enough.
+func (db *DB) getLocal(key string) (Item, error) {
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	rec, err := db.readLocal(bytesOf(key), buf)
+	if err != nil {
+		return Item{Key: key}, err
+	}
+	return newItem(key, rec, db.opts.Clock())
 }
 
 // readLocal reads this node's own copy. The record's value is in *buf's memory,
