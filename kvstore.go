@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"path"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"example.com/kvstore/gossip"
 	"example.com/kvstore/lsm"
+	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/replica"
 	"example.com/kvstore/ring"
 	"example.com/kvstore/topology"
@@ -105,6 +107,9 @@ func Open(dir string, o *Options) (*DB, error) {
 
 // open builds the node from the bottom up.
 func (db *DB) open(dir string) error {
+	if err := makeDir(db.opts.FS, dir); err != nil {
+		return openError(dir, err)
+	}
 	tree, err := lsm.Open(path.Join(dir, "data"), &lsm.Options{
 		FS:            db.opts.FS,
 		Sync:          db.opts.Sync,
@@ -135,6 +140,25 @@ func (db *DB) open(dir string) error {
 		break
 	}
 	return db.meet()
+}
+
+// makeDir creates a directory and whatever is missing above it, so that a power
+// cut does not take it away again. The entry of dir itself is synced even when
+// dir is there: an earlier process may have been killed before it did that.
+func makeDir(fsys vfs.FS, dir string) error {
+	parent := path.Dir(dir)
+	if parent == dir {
+		return nil
+	}
+	if _, err := fsys.Stat(parent); errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(fsys, parent); err != nil {
+			return err
+		}
+	}
+	if err := fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	return fsys.SyncDir(parent)
 }
 
 // identify reads who this node is, or decides it, and counts the start.
