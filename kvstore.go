@@ -102,6 +102,7 @@ func Open(dir string, o *Options) (*DB, error) {
 	db.started.Store(true)
 	db.loops.Go(db.members.loop)
 	db.loops.Go(db.sweep)
+	db.loops.Go(func() { db.members.seeds.watch(db.background, db.opts.Logger) })
 	return db, nil
 }
 

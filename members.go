@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -114,6 +115,9 @@ func (m *members) loop() {
 func (m *members) tick() error {
 	t := now()
 	if m.gossip != nil && !t.Before(m.gossip.Next()) {
+		if m.seeds.fresh.CompareAndSwap(true, false) && m.agent.Current() == nil {
+			m.gossip.SetSeeds(m.seeds.addrs())
+		}
 		m.sendAll(m.gossip.Tick(t))
 		m.dropIdle(t)
 	}
@@ -266,6 +270,7 @@ func (m *members) publish() {
 	states := map[string]gossip.Member{}
 	if m.gossip != nil {
 		m.gossip.SetMeta(m.meta())
+		m.gossip.SetSeeds(m.meetAt(e))
 		all := m.gossip.Members()
 		for _, g := range all {
 			states[g.ID] = g
@@ -287,6 +292,18 @@ func (m *members) publish() {
 	if old := m.db.view.Swap(v); old != nil {
 		close(old.replaced)
 	}
+}
+
+// meetAt is where gossip looks for company: the seeds, and where the members were
+// when they joined.
+func (m *members) meetAt(e *topology.Epoch) []string {
+	addrs := m.seeds.addrs()
+	for _, member := range e.Members {
+		if member.ID != m.db.id && !slices.Contains(addrs, member.Addr) {
+			addrs = append(addrs, member.Addr)
+		}
+	}
+	return addrs
 }
 
 // settle declares the node ready once it is a member, hears from a majority of

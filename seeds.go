@@ -3,6 +3,7 @@ package kvstore
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -10,8 +11,12 @@ import (
 	"time"
 )
 
-// lookupTimeout bounds one resolution of a seed's name.
-const lookupTimeout = 5 * time.Second
+const (
+	// lookupEvery is the time between two resolutions of the seeds' names, and
+	// lookupTimeout bounds one of them.
+	lookupEvery   = 30 * time.Second
+	lookupTimeout = 5 * time.Second
+)
 
 // seeds are the addresses to meet the cluster through. Names behind dns:// and
 // srv:// are looked up again now and then, since what they stand for moves.
@@ -20,6 +25,7 @@ type seeds struct {
 	fixed    []string
 	names    []string
 	resolved atomic.Pointer[[]string]
+	fresh    atomic.Bool // resolved changed, and gossip does not know yet
 }
 
 func newSeeds(list []string, own string) *seeds {
@@ -51,8 +57,28 @@ func (s *seeds) addrs() []string {
 	return out
 }
 
-// resolve looks the names up. A name that cannot be resolved adds nothing; the
-// addresses of the last success are kept while all fail.
+// watch looks the names up, again and again until ctx is over.
+func (s *seeds) watch(ctx context.Context, log *slog.Logger) {
+	if len(s.names) == 0 {
+		return
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			if err := s.resolve(ctx); err != nil {
+				log.Warn("kvstore: a seed's name is not found", "err", err)
+			}
+			timer.Reset(lookupEvery)
+		}
+	}
+}
+
+// resolve looks all names up, once. A name that is not found adds nothing; when
+// that leaves none, the addresses of the last success are kept.
 func (s *seeds) resolve(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -62,12 +88,12 @@ func (s *seeds) resolve(ctx context.Context) error {
 		found, err := lookup(ctx, name)
 		if err != nil {
 			failed = err
-			continue
 		}
 		all = append(all, found...)
 	}
-	if len(all) > 0 || failed == nil {
+	if len(all) > 0 {
 		s.resolved.Store(&all)
+		s.fresh.Store(true)
 	}
 	return failed
 }

@@ -256,6 +256,9 @@ func (g *Gossip) SetMeta(meta []byte) error {
 	return nil
 }
 
+// SetSeeds replaces the addresses to meet the cluster through. The slice is kept.
+func (g *Gossip) SetSeeds(seeds []string) { g.config.Seeds = seeds }
+
 // Forget removes a member for good: what is still told about the id, and what it
 // tells itself, is ignored from now on. The node's own id cannot be forgotten.
 func (g *Gossip) Forget(id string) {
