@@ -84,7 +84,7 @@ var permits = map[string]permit{
 	"transport/real.go":        {[]string{"time", "crypto/rand"}, "the real clock and nonces of the handshake"},
 	"transport/direct_unix.go": {[]string{"syscall"}, "a write to a socket that never waits"},
 	"transport/tcp.go":         {[]string{"net"}, "the real network"},
-	"kvtest/...":               {[]string{"time"}, "runs in a bubble, where the time is simulated"},
+	"kvtest/...":               {[]string{"time", "os"}, "a test kit: in its bubble the time is simulated, and the process is the test's own"},
 	"examples/...":             {[]string{"*"}, "programs: they own their process"},
 	"cmd/...":                  {[]string{"*"}, "programs: they own their process"},
 }
