@@ -44,7 +44,8 @@ type members struct {
 	seeds     *seeds
 	lastUse   map[string]time.Time // addresses outside the epoch
 	busyUntil time.Time
-	unfence   bool // the agent has lowered the fence: so will apply
+	told      uint64 // the epoch that gossip tells of
+	unfence   bool   // the agent has lowered the fence: so will apply
 
 	// Written by loop, read anywhere.
 	states   atomic.Pointer[[]gossip.Member]
@@ -269,8 +270,11 @@ func (m *members) publish() {
 	}
 	states := map[string]gossip.Member{}
 	if m.gossip != nil {
-		m.gossip.SetMeta(m.meta())
-		m.gossip.SetSeeds(m.meetAt(e))
+		if e.Number != m.told {
+			m.told = e.Number
+			_ = m.gossip.SetMeta(m.meta()) // 8 bytes are within its limit
+			m.gossip.SetSeeds(m.meetAt(e))
+		}
 		all := m.gossip.Members()
 		for _, g := range all {
 			states[g.ID] = g
