@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -115,9 +116,12 @@ func (db *DB) open(dir string) error {
 		FS:            db.opts.FS,
 		Sync:          db.opts.Sync,
 		MemtableBytes: max(min(db.opts.MemoryBytes/8, 64<<20), 64<<10),
-		GroupDone:     db.replies.Flush,
-		Now:           db.opts.Clock,
-		Logger:        db.opts.Logger,
+		// Room for a burst of the largest values, before calls are refused.
+		LogBufferBytes: int(max(db.opts.MemoryBytes/16, 2*hardValueBytes)),
+		GroupDone:      db.replies.Flush,
+		Now:            db.opts.Clock,
+		Identity:       db.opts.directory(),
+		Logger:         db.opts.Logger,
 		// Tombstones are kept until the owners can prove that all of them have
 		// what they cover.
 		Horizon: func(uint64) vclock.Dot { return vclock.Dot{} },
@@ -232,7 +236,10 @@ func (db *DB) meet() error {
 		db.mux, err = transport.NewMux(t, transport.MuxConfig{
 			Listen: db.opts.Listen, Advertise: db.opts.Advertise,
 			Identity: db.identity, ClusterKey: db.opts.ClusterKey, TLS: db.opts.TLS,
-			Limits: transport.Limits{FrameBytes: hardValueBytes + 2*hardKeyBytes},
+			Limits: transport.Limits{
+				FrameBytes: hardValueBytes + 2*hardKeyBytes,
+				QueueBytes: int(max(db.opts.MemoryBytes/64, 2*hardValueBytes)),
+			},
 			Handle: db.handle, Seed: db.opts.rand(boots).Uint64(),
 		})
 		if err != nil {
@@ -370,6 +377,17 @@ func (o *Options) rand(stream uint64) *rand.Rand {
 		seed = mix(seed ^ uint64(b))
 	}
 	return rand.New(rand.NewPCG(seed, stream))
+}
+
+// directory is the identity of a new data directory; zero lets the engine draw
+// one.
+func (o *Options) directory() (id [16]byte) {
+	if o.Seed != 0 {
+		draw := o.rand(uint64(o.Clock().UnixNano()))
+		binary.LittleEndian.PutUint64(id[:8], draw.Uint64())
+		binary.LittleEndian.PutUint64(id[8:], draw.Uint64())
+	}
+	return id
 }
 
 // mix is a bijection whose output bits all depend on all input bits (the
