@@ -21,8 +21,7 @@ var (
 	errNotOwner   = errors.New("owns no copy of the key")
 	errStale      = errors.New("knows a newer epoch")
 	errLost       = errors.New("connection lost")
-	errDown       = errors.New("not reachable")
-	errDead       = errors.New("dead")
+	errDown       = errors.New("dead or not reachable")
 )
 
 // statusError is the error behind a refusal.
@@ -160,7 +159,7 @@ func (e QuorumError) unavailable(targets []target) error {
 	for _, t := range targets {
 		r := ReplicaError{Node: t.id}
 		if t.dead {
-			r.Err = errDead
+			r.Err = errDown
 		}
 		e.Replicas = append(e.Replicas, r)
 	}

@@ -308,6 +308,9 @@ func (db *DB) identity() transport.Identity {
 // ctx is over. It fails with ErrJoinRefused when the cluster will not take the
 // node, and with ErrNotReady, and what it was waiting for, when ctx ends first.
 func (db *DB) Ready(ctx context.Context) error {
+	if db.ready.Load() {
+		return nil
+	}
 	select {
 	case <-db.readied:
 		return nil

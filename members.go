@@ -235,6 +235,12 @@ func (m *members) noteChanges() error {
 			m.db.opts.Logger.Info("kvstore: member", "node", c.ID, "state", c.State, "before", c.Before)
 			m.db.opts.Events.member(MemberInfo{ID: c.ID, Addr: c.Addr, State: c.State.String(), Before: c.Before.String()})
 		}
+		if c.State == gossip.Alive && c.ID != m.db.id {
+			// News of its life: do not sit out the pause after the last failure.
+			if p := m.db.mux.Peer(c.Addr); !p.Up() {
+				p.Close()
+			}
+		}
 		if n := metaEpoch(c.Meta); known != nil && n > known.Number {
 			if err := m.apply(m.agent.Heard(now(), c.Addr, n)); err != nil {
 				return err

@@ -284,7 +284,10 @@ func (db *DB) writeBack(ctx context.Context, v *view, c *readCall, out *readResu
 		return qe.unavailable(c.targets)
 	}
 	w := db.writes.get()
-	if w == nil {
+	switch {
+	case w == nil && need == 0:
+		return nil // the next read repairs
+	case w == nil:
 		return fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight)
 	}
 	defer w.release()
