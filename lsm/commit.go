@@ -36,7 +36,9 @@ func (t *Tree) logLoop() {
 	defer t.background.Done()
 	company := false
 	for {
-		t.queue.Wait()
+		if !t.closing.Load() {
+			t.queue.Wait()
+		}
 		if company {
 			// The writers that the last group woke are about to submit again:
 			// let them, one sync then serves them all.
@@ -52,7 +54,8 @@ func (t *Tree) logLoop() {
 			break
 		}
 	}
-	// Nothing is appended any more; a failure may have left something.
+	// Nothing is appended any more: Close and fail close the queue before they
+	// say so. Only a failure leaves something in it.
 	for _, e := range t.queue.Take().Entries {
 		complete(e, t.failure())
 	}

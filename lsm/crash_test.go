@@ -132,15 +132,15 @@ func (w *workload) verify(t testing.TB, p crashPoint, fs vfs.FS) int {
 // TestCrash cuts the power before every file-system operation of a workload with
 // flushes, compactions and a reopening.
 func TestCrash(t *testing.T) {
-	seeds := uint64(2)
+	seeds := uint64(1)
 	if torture {
 		seeds = 20
 	}
 	w := newWorkload(seeds)
 	from := newWriter(1, 12, 200)
-	for range 2 {
+	for range 4 {
 		tree := open(t, small(vfs.Faulty(w.disk, w.cut)))
-		w.run(t, tree, from, 100)
+		w.run(t, tree, from, 50)
 		require.NoError(t, tree.Close())
 	}
 	require.Equal(t, 200, w.mu.acked)
@@ -148,10 +148,10 @@ func TestCrash(t *testing.T) {
 	for i, p := range w.mu.points {
 		p.disk = p.disk.CrashSynced() // a copy: nothing on it is unsynced
 		n := w.verify(t, w.mu.points[i], w.mu.points[i].disk)
-		if i%7 == 0 {
+		if i%15 == 0 {
 			w.goOn(t, w.mu.points[i], n)
 		}
-		if i%53 == 0 || torture {
+		if i%151 == 0 || torture {
 			again += w.crashAgain(t, p)
 		}
 	}

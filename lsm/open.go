@@ -182,9 +182,11 @@ func (r *recovery) replay(from uint64) (unused []uint64, err error) {
 	}
 	if len(r.mems) == 0 {
 		r.mems = []*mem{t.newMem(t.log.Segment())}
-	} else {
-		r.mems[len(r.mems)-1].segments++
 	}
+	// Segments whose groups were all replaced count too: the manifest names the
+	// first one, until a flush moves on.
+	r.mems[0].first = slices.Concat(found.Live, []uint64{t.log.Segment()})[0]
+	r.mems[len(r.mems)-1].segments++
 	if from == 0 {
 		// From here on recovery knows that there must be a log.
 		if err := t.edit(manifest.Edit{LogFrom: r.mems[0].first}); err != nil {

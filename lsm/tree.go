@@ -44,7 +44,7 @@ type Tree struct {
 	failed      chan struct{} // closed by fail
 	stopping    chan struct{} // closed when the background is to end
 	stopped     atomic.Bool   // the same, to be polled
-	closing     atomic.Bool   // Close has begun
+	closing     atomic.Bool   // Close has begun, and has closed the queue
 	full        atomic.Bool   // the last flush found no space
 	stats       stats
 
@@ -81,17 +81,19 @@ func (t *Tree) newMem(first uint64) *mem {
 
 // fail ends all writing, for good. The first cause counts.
 func (t *Tree) fail(cause error) error {
+	f := &failure{cause}
+	t.queue.Close(f)
 	t.mu.Lock()
 	first := t.mu.err == nil
 	if first {
-		t.mu.err = &failure{cause}
+		t.mu.err = f
 	}
 	err := t.mu.err
 	t.mu.Unlock()
 	if first {
 		t.o.Logger.Error("lsm: no more writes", "cause", cause)
 		close(t.failed)
-		t.queue.Close(err)
+		t.queue.Kick()
 		kick(t.room)
 		kick(t.flushKick)
 		kick(t.compactKick)
@@ -119,8 +121,9 @@ func (t *Tree) Close() error {
 		return t.closeErr
 	}
 	err := t.failure()
-	t.closing.Store(true)
 	t.queue.Close(ErrClosed)
+	t.closing.Store(true)
+	t.queue.Kick()
 	kick(t.room)
 	t.background.Wait()
 	if err == nil {

@@ -1,0 +1,133 @@
+package lsm
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/lsm/internal/table"
+	"example.com/kvstore/lsm/internal/wal"
+	"example.com/kvstore/lsm/vfs"
+)
+
+// A Report is what Check found.
+type Report struct {
+	Tables       int
+	TableBytes   uint64
+	TableRecords uint64 // a key may be in several tables
+	LogGroups    uint64
+	LogBytes     uint64
+	LogRecords   uint64
+	// Orphans are files that nothing refers to: leftovers of a crash, which the
+	// next Open removes.
+	Orphans []string
+	// Problems say what is damaged, each a *CorruptError unless it could not be
+	// read at all.
+	Problems []error
+}
+
+func (r Report) String() string {
+	s := fmt.Sprintf("%d tables with %d bytes and %d records, log of %d groups with %d bytes and %d records, %d orphans, %d problems",
+		r.Tables, r.TableBytes, r.TableRecords, r.LogGroups, r.LogBytes, r.LogRecords, len(r.Orphans), len(r.Problems))
+	for _, p := range r.Problems {
+		s += "\n" + p.Error()
+	}
+	return s
+}
+
+// Check verifies every byte of the directory of a closed tree and writes
+// nothing. What is damaged is in the report; the error says why the check could
+// not be done: ErrLocked while the tree is open, ErrIncompatible, no manifest.
+func Check(dir string) (Report, error) { return CheckFS(vfs.OS, dir) }
+
+// CheckFS is Check on another file system.
+func CheckFS(fs vfs.FS, dir string) (Report, error) {
+	lock, err := fs.Lock(path.Join(dir, base.LockName))
+	if err != nil {
+		return Report{}, fmt.Errorf("lsm: locking %s: %w", dir, err)
+	}
+	c := checker{fs: fs, dir: dir}
+	err = c.run()
+	return c.report, errors.Join(err, lock.Close())
+}
+
+type checker struct {
+	fs     vfs.FS
+	dir    string
+	report Report
+}
+
+func (c *checker) problem(err error) { c.report.Problems = append(c.report.Problems, err) }
+
+func (c *checker) run() error {
+	state, err := manifest.Read(c.fs, c.dir)
+	switch {
+	case errors.Is(err, ErrCorrupt):
+		c.problem(err)
+		return nil
+	case err != nil:
+		return err
+	}
+	names, err := c.fs.List(c.dir)
+	if err != nil {
+		return fmt.Errorf("lsm: listing the directory: %w", err)
+	}
+	var logs []uint64
+	for _, name := range names {
+		if n, ok := base.ParseTableName(name); ok {
+			if _, live := state.Find(n); !live {
+				c.report.Orphans = append(c.report.Orphans, name)
+			}
+		} else if n, ok := base.ParseLogName(name); ok && n >= state.LogFrom {
+			logs = append(logs, n)
+		} else if ok {
+			c.report.Orphans = append(c.report.Orphans, name)
+		}
+	}
+	slices.Sort(logs)
+	for _, m := range state.Tables {
+		if err := c.table(m); err != nil {
+			c.problem(err)
+		}
+	}
+	return c.log(state.LogFrom, logs)
+}
+
+func (c *checker) table(m manifest.Table) error {
+	name := path.Join(c.dir, base.TableName(m.ID))
+	f, err := c.fs.Open(name)
+	if err != nil {
+		return base.Corrupt(name, 0, "a table", err)
+	}
+	r, err := table.Open(f, m.Meta)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	c.report.Tables++
+	c.report.TableBytes += m.Bytes
+	c.report.TableRecords += m.Count
+	return errors.Join(r.Verify(func(int) error { return nil }), r.Close())
+}
+
+func (c *checker) log(from uint64, logs []uint64) error {
+	found, err := wal.Replay(c.fs, c.dir, from, logs, func(segment uint64, off int64, b []byte) error {
+		for len(b) > 0 {
+			_, n, err := base.DecodeRecord(b)
+			if err != nil {
+				return base.Corrupt(path.Join(c.dir, base.LogName(segment)), off, "a record", err)
+			}
+			c.report.LogRecords++
+			b, off = b[n:], off+int64(n)
+		}
+		return nil
+	})
+	c.report.LogGroups, c.report.LogBytes = found.Groups, found.Bytes
+	if errors.Is(err, ErrCorrupt) {
+		c.problem(err)
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,162 @@
+package lsm
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore/lsm/vfs"
+	"example.com/kvstore/vclock"
+)
+
+// mess does something to the tree that must not change what it holds.
+func mess(t testing.TB, r *rand.Rand, tree *Tree, o *Options) *Tree {
+	switch r.IntN(12) {
+	case 0:
+		require.NoError(t, tree.Compact(context.Background()))
+	case 1:
+		require.NoError(t, tree.Close())
+		return open(t, o)
+	case 2, 3, 4:
+		require.NoError(t, tree.Flush())
+	}
+	return tree
+}
+
+// TestAnyOrder applies one set of records in different orders, some of them
+// several times, over different flushes, compactions and reopenings: every tree
+// ends up the same (invariant I2).
+func TestAnyOrder(t *testing.T) {
+	runs := uint64(12)
+	if torture {
+		runs = 500
+	}
+	for seed := range runs {
+		from := newWriter(seed, 5, 30)
+		var records []Record
+		for range 150 {
+			if r := from.record(); r.Max.Actor != LocalActor { // those come in order
+				records = append(records, r)
+			}
+		}
+		want := model{}.with(records)
+		for order := range uint64(2) {
+			r := rand.New(rand.NewPCG(seed, order))
+			all := append(slices.Clone(records), records[:r.IntN(len(records))]...)
+			r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+			o := small(vfs.NewMem(seed))
+			o.Sync = []SyncPolicy{SyncAlways, SyncNever}[r.IntN(2)]
+			tree := open(t, o)
+			for len(all) > 0 {
+				n := min(1+r.IntN(8), len(all))
+				require.NoError(t, tree.Apply(slices.Clone(all[:n])))
+				all = all[n:]
+				tree = mess(t, r, tree, o)
+			}
+			want.require(t, tree)
+			require.NoError(t, tree.Close())
+		}
+	}
+}
+
+// TestPurge lets a horizon follow behind records that arrive in any order, in a
+// tree that flushes and compacts at random. What a reader sees must stay that of
+// the join of everything, although tombstones vanish (invariant I5). The space
+// is that of a search over models of the rules.
+func TestPurge(t *testing.T) {
+	runs := uint64(40)
+	if torture {
+		runs = 2000
+	}
+	var purged uint64
+	for seed := range runs {
+		r := rand.New(rand.NewPCG(seed, 2))
+		from := newWriter(seed, 3, 10)
+		var horizon atomic.Uint64 // the stamp; records above it may still arrive
+		o := small(vfs.NewMem(seed))
+		o.Horizon = func(uint64) vclock.Dot { return vclock.Dot{Stamp: horizon.Load(), Actor: math.MaxUint64} }
+		tree := open(t, o)
+		m := model{}
+		var pending []Record
+		arrive := func(rec Record) {
+			rec = straggle(rec, m, horizon.Load())
+			if rec.Kind == 0 {
+				return
+			}
+			b := []Record{rec}
+			m = m.with(b)
+			require.NoError(t, tree.Apply(b))
+		}
+		for range 120 {
+			rec := from.record()
+			if rec.Max.Actor != LocalActor {
+				pending = append(pending, rec)
+			}
+			if n := len(pending); n > 0 && r.IntN(2) == 0 {
+				i := r.IntN(n)
+				arrive(pending[i])
+				pending = slices.Delete(pending, i, i+1)
+			}
+			if r.IntN(10) == 0 {
+				h := horizon.Load() + uint64(r.IntN(60))
+				pending = slices.DeleteFunc(pending, func(rec Record) bool {
+					if rec.Min.Stamp <= h {
+						arrive(rec)
+					}
+					return rec.Min.Stamp <= h
+				})
+				horizon.Store(max(horizon.Load(), h))
+			}
+			purged += tree.stats.purged.Swap(0)
+			tree = mess(t, r, tree, o)
+			requireLive(t, m, tree, seed)
+		}
+		require.NoError(t, tree.Close())
+	}
+	require.Positive(t, purged)
+	t.Logf("%d records purged", purged)
+}
+
+// straggle does what a replica does with a record that holds dots behind the
+// horizon: those that are not alive here were superseded.
+func straggle(r Record, m model, horizon uint64) Record {
+	if r.Min.Stamp > horizon {
+		return r
+	}
+	s, here := setOf(&r), m[string(r.Key)]
+	s.Siblings = slices.DeleteFunc(slices.Clone(s.Siblings), func(b vclock.Sibling) bool {
+		return b.Dot.Stamp <= horizon && !slices.ContainsFunc(here.Siblings, func(c vclock.Sibling) bool { return c.Dot == b.Dot })
+	})
+	if len(s.Siblings) == 0 {
+		return Record{}
+	}
+	return Record{Token: r.Token, Key: r.Key, Kind: Causal, Value: vclock.AppendSet(nil, s)}
+}
+
+func requireLive(t testing.TB, m model, tree *Tree, seed uint64) {
+	t.Helper()
+	live := func(s vclock.Set) string {
+		out := ""
+		for _, b := range s.Siblings {
+			if !b.Tombstone && (b.Deadline == 0 || b.Deadline > 1<<40) {
+				out += fmt.Sprintf("%v=%s ", b.Dot, b.Value)
+			}
+		}
+		return out
+	}
+	for k, s := range m {
+		r, ok, err := tree.Read([]byte(k))
+		require.NoError(t, err)
+		got := vclock.Set{}
+		if ok {
+			got = setOf(&r)
+		}
+		require.Equal(t, live(s), live(got), "seed %d, key %q", seed, k)
+	}
+}
