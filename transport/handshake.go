@@ -147,21 +147,20 @@ func handshake(nc net.Conn, cfg *Config, dialer bool) (Identity, error) {
 
 	refusal := agree(mine, theirs)
 	if dialer {
-		if err := sendProof(nc, refusal, transcript.proof(dialerRole)); err != nil {
-			return Identity{}, err
+		err := sendProof(nc, refusal, transcript.proof(dialerRole))
+		if err == nil {
+			err = readProof(nc, transcript.proof(acceptorRole))
 		}
-		if err := readProof(nc, transcript.proof(acceptorRole)); err != nil {
-			return Identity{}, err
-		}
-		return theirs.identity, nil
+		return theirs.identity, err
 	}
+	err = readProof(nc, transcript.proof(dialerRole))
 	if refusal == nil {
-		refusal = readProof(nc, transcript.proof(dialerRole))
+		refusal = err
 	}
-	if err := sendProof(nc, refusal, transcript.proof(acceptorRole)); err != nil {
-		return Identity{}, err
+	if err == nil || errors.Is(err, errUnproved) { // else the dialer has refused, and listens no more
+		refusal = sendProof(nc, refusal, transcript.proof(acceptorRole))
 	}
-	return theirs.identity, nil
+	return theirs.identity, refusal
 }
 
 // agree applies the rules for two hellos, by which both sides come to the same
@@ -211,6 +210,9 @@ func sendProof(w io.Writer, err error, proof []byte) error {
 	return werr
 }
 
+// errUnproved: the other side has another key, or was told something else.
+var errUnproved = fmt.Errorf("%w: the proof does not match", ErrBadKey)
+
 // readProof reads the other side's proof and compares it in constant time.
 func readProof(r io.Reader, want []byte) error {
 	var b [proofBytes]byte
@@ -220,7 +222,7 @@ func readProof(r io.Reader, want []byte) error {
 	switch b[0] {
 	case verdictOK:
 		if !hmac.Equal(b[1:], want) {
-			return ErrBadKey
+			return errUnproved
 		}
 		return nil
 	case verdictBadKey:
