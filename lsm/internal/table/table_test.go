@@ -55,15 +55,6 @@ func bytesOf(t testing.TB, f vfs.File) []byte {
 	return b
 }
 
-func fileOf(t testing.TB, b []byte) vfs.File {
-	t.Helper()
-	f, err := vfs.NewMem(1).Create(base.TableName(testID))
-	require.NoError(t, err)
-	_, err = f.WriteAt(b, 0)
-	require.NoError(t, err)
-	return f
-}
-
 func clone(r *base.Record) base.Record {
 	c := *r
 	c.Key, c.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
