@@ -1,8 +1,11 @@
 package ring
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
-// balance moves replicas until every node holds its share, rounded down or up.
+// balance moves replicas until every node holds its share, give or take one.
 //
 // It is a minimum-cost flow, solved by successive shortest paths (Ahuja, Magnanti,
 // Orlin: Network Flows, section 9.7), many equally short ones at a time. A path
@@ -19,8 +22,14 @@ func (l *layout) balance() {
 	l.fill()
 	f := &flow{layout: l, dist: make([]int64, len(l.nodes)), next: make([]int, len(l.nodes)), cands: make([][]int32, len(l.domains.dc))}
 	held := func(x int32) int { return len(l.held[x]) }
-	f.run(func(x int32) bool { return held(x) > l.hi[x] }, func(x int32) bool { return held(x) < l.hi[x] })
-	f.run(func(x int32) bool { return held(x) > l.lo[x] }, func(x int32) bool { return held(x) < l.lo[x] })
+	// To new nodes, and for what has to move anyway, until shares are met when rounded.
+	f.run(moveCost, func(x int32) bool { return held(x) > l.hi[x] }, func(x int32) bool { return held(x) < l.hi[x] })
+	f.run(moveCost, func(x int32) bool { return held(x) > l.lo[x] }, func(x int32) bool { return held(x) < l.lo[x] })
+	// To old nodes only for what is off by more than 1.
+	most := func(x int32) int { return int(math.Floor(l.share[x] + 1 + roundingSlip)) }
+	least := func(x int32) int { return int(math.Ceil(l.share[x] - 1 - roundingSlip)) }
+	f.run(unreached, func(x int32) bool { return held(x) > most(x) }, func(x int32) bool { return held(x) < l.hi[x] })
+	f.run(unreached, func(x int32) bool { return held(x) > l.lo[x] }, func(x int32) bool { return held(x) < least(x) })
 }
 
 type flow struct {
@@ -28,14 +37,16 @@ type flow struct {
 	gives, takes func(x int32) bool // may end with one replica less, more
 	dist         []int64            // cost of the cheapest path from a giver, in units with room for its length
 	goal         int64              // dist of the nearest taker
-	layer        []int32            // nodes that a shortest path may visit
+	layer        []int32            // nodes that a path may visit
 	next         []int              // per node, the first of its partitions not yet tried
 	cands        [][]int32          // scratch: nodes that may come nearer, by zone
 }
 
-func (f *flow) run(gives, takes func(x int32) bool) {
+// run moves replicas from nodes that give to nodes that take, as long as none costs
+// more than limit.
+func (f *flow) run(limit int64, gives, takes func(x int32) bool) {
 	f.gives, f.takes = gives, takes
-	for f.search() {
+	for f.search() && f.goal/hopsPerUnit <= limit {
 		moved := false
 		for x := range int32(len(f.nodes)) {
 			for f.dist[x] == 0 && f.gives(x) && f.push(x) {
@@ -83,7 +94,7 @@ func (f *flow) search() bool {
 	}
 	f.layer = f.layer[:0]
 	for i, d := range f.dist {
-		if d < f.goal || d == f.goal && f.takes(int32(i)) {
+		if d < unreached { // further away than goal, too: steps may be negative
 			f.layer = append(f.layer, int32(i))
 		}
 	}
@@ -159,8 +170,8 @@ func (f *flow) allows(p int, x, y int32) bool {
 // The steps of one path do not disturb each other: two of them inside one partition
 // that did could be replaced by one, and the path would be shorter.
 func (f *flow) push(x int32) bool {
-	if f.dist[x] == f.goal {
-		return f.takes(x)
+	if f.dist[x] == f.goal && f.takes(x) {
+		return true
 	}
 	for ; f.next[x] < len(f.held[x]); f.next[x]++ {
 		p := int(f.held[x][f.next[x]])

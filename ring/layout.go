@@ -49,16 +49,20 @@ func newLayout(r *Ring, old *Ring) *layout {
 		gain:    make([]int64, len(r.nodes)),
 	}
 	l.share = l.domains.shares(r.nodes, q, r.r)
-	for _, s := range l.share {
+	for i, s := range l.share {
 		l.lo = append(l.lo, int(math.Floor(s+roundingSlip)))
 		l.hi = append(l.hi, int(math.Ceil(s-roundingSlip)))
-	}
-	for i := range l.gain {
 		l.gain[i] = moveCost
 	}
-	if old == nil {
-		return l
+	if old != nil {
+		l.keep(r, old)
 	}
+	l.round()
+	return l
+}
+
+// keep takes over from old what the nodes and their domains still permit.
+func (l *layout) keep(r, old *Ring) {
 	index := make([]int32, len(old.nodes))
 	for i, n := range old.nodes {
 		index[i] = int32(r.Index(n.ID))
@@ -76,14 +80,49 @@ func newLayout(r *Ring, old *Ring) *layout {
 	for i, x := range old.owners {
 		l.before[i] = index[x]
 	}
-	for p := range q {
+	for p := range l.q {
 		for _, x := range l.old(p) {
 			if x >= 0 && l.domains.fits(l.row(p), l.domains.zone[x], l.r) {
 				l.add(p, x)
 			}
 		}
 	}
-	return l
+}
+
+// round fixes how the shares are rounded in zones that hold all they may, or no more
+// than they must: there the loads have to add up to just that, or the next node to join
+// would find replicas on the wrong side. Nodes that have more keep it,
+// then new ones come first.
+func (l *layout) round() {
+	d := l.domains
+	for z := range d.dc {
+		sum, floor := 0.0, 0
+		var open []int32
+		for x, n := range l.nodes {
+			if n.Weight == 0 || d.zone[x] != int32(z) {
+				continue
+			}
+			sum += l.share[x]
+			floor += l.lo[x]
+			if l.hi[x] > l.lo[x] {
+				open = append(open, int32(x))
+			}
+		}
+		least, most := float64(l.q*d.zoneLo[z]), float64(l.q*d.zoneHi[z])
+		if least == most || sum > least+roundingSlip && sum < most-roundingSlip {
+			continue
+		}
+		slices.SortStableFunc(open, func(x, y int32) int {
+			return cmp.Or(cmp.Compare(len(l.held[y])-l.lo[y], len(l.held[x])-l.lo[x]), cmp.Compare(l.gain[x], l.gain[y]))
+		})
+		for i, x := range open {
+			if i < int(math.Round(sum))-floor {
+				l.lo[x] = l.hi[x]
+			} else {
+				l.hi[x] = l.lo[x]
+			}
+		}
+	}
 }
 
 // row returns the owners of p so far.

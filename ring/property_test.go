@@ -68,7 +68,7 @@ func checkLayout(t require.TestingT, r *Ring) {
 	}
 	sum := 0.0
 	for x := range held {
-		require.LessOrEqual(t, math.Abs(float64(held[x])-share[x]), 1.0, "node %d holds %d of %v", x, held[x], share[x])
+		require.LessOrEqual(t, math.Abs(float64(held[x])-share[x]), 1+1e-6, "node %d holds %d of %v", x, held[x], share[x])
 		sum += share[x]
 	}
 	require.InDelta(t, float64(r.Partitions()*r.r), sum, 1e-3)
@@ -138,14 +138,44 @@ func TestJoinMovesToNewNodeOnly(t *testing.T) {
 		checkLayout(t, next)
 		to := gainsOf(rep)
 		delete(to, nodes[len(nodes)-1].ID)
-		equal := !slices.ContainsFunc(nodes, func(n Node) bool { return n.Weight != 1 })
+		equal := !slices.ContainsFunc(nodes, func(n Node) bool { return n.Weight != 1 || n.Zone != nodes[0].Zone })
 		if equal {
 			require.Empty(t, to)
 		}
-		for id, n := range to { // rounding unequal shares
-			require.LessOrEqual(t, n, 1, id)
-		}
 	})
+}
+
+// How often a join moves replicas between old nodes (go test -v -run JoinStrays).
+func TestJoinStrays(t *testing.T) {
+	for zones := 1; zones <= 5; zones++ {
+		r, err := New(4096, 3, named(3, zones))
+		require.NoError(t, err)
+		moves, strays := 0, 0
+		for count := 4; count <= 60; count++ {
+			nodes := named(count, zones)
+			for i := range nodes {
+				nodes[i].Weight = []float64{1, 1, 1, 2, 0.5}[i*zones%5]
+			}
+			if count == 4 { // a ring of these weights to begin with
+				r, _, err = Rebalance(r, nodes[:3])
+				require.NoError(t, err)
+			}
+			next, rep, err := Rebalance(r, nodes)
+			require.NoError(t, err)
+			for to, n := range gainsOf(rep) {
+				moves += n
+				if to != nodes[count-1].ID {
+					strays += n
+				}
+			}
+			r = next
+		}
+		t.Logf("%d zones: %d moves, %d of them to old nodes", zones, moves, strays)
+		if zones <= 3 {
+			require.Zero(t, strays)
+		}
+		require.LessOrEqual(t, strays*100, moves)
+	}
 }
 
 // With as many zones as nodes, or one, and equal weights, a bound below is easy: each
@@ -177,7 +207,8 @@ func TestFewestMoves(t *testing.T) {
 			over += max(0, before[n.ID]-int(math.Ceil(share-1e-6)))
 		}
 		least = max(short, lost+over)
-		require.Equal(t, least, gains(rep))
+		require.LessOrEqual(t, gains(rep), least)
+		require.GreaterOrEqual(t, gains(rep), lost)
 	})
 }
 
@@ -194,13 +225,19 @@ func TestFewestMovesBrute(t *testing.T) {
 		other = other[:min(len(other), 5)]
 		next, rep, err := Rebalance(r, other)
 		require.NoError(t, err)
-		require.Equal(t, bruteMoves(r, next), gains(rep))
+		require.LessOrEqual(t, gains(rep), bruteMoves(r, next, false), "loads rounded down or up")
+		require.GreaterOrEqual(t, gains(rep), bruteMoves(r, next, true), "loads give or take one")
 	})
 }
 
 // bruteMoves tries all placements on the nodes of next.
-func bruteMoves(old, next *Ring) int {
+func bruteMoves(old, next *Ring, loose bool) int {
 	l := newLayout(next, old)
+	for x, s := range l.share {
+		if loose {
+			l.lo[x], l.hi[x] = int(math.Ceil(s-1-roundingSlip)), int(math.Floor(s+1+roundingSlip))
+		}
+	}
 	var rows [][]int32 // valid owner sets
 	var grow func(row []int32, from int32)
 	grow = func(row []int32, from int32) {

@@ -20,10 +20,10 @@ type Move struct {
 }
 
 // Rebalance places the partitions of old on nodes, with the fewest possible moves:
-// every node ends up with its share of the replicas, rounded down or up, and each
+// every node ends up with its share of the replicas, give or take one, and each
 // partition is spread over zones and data centres as evenly as they allow. When a
-// node joins, replicas move to it only; but with unequal weights the rounding may
-// shift single replicas between old nodes.
+// node joins, replicas move to it only, as long as that suffices: it does unless there are
+// more zones than replicas, where a few may have to change places between old nodes.
 //
 // The share is in proportion to the weight, as far as the spread allows: a node never
 // holds a partition twice, and a zone never more of a partition than its due, even if
