@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// inboxLen bounds each queue of messages to the loop; beyond it they are
+	// inboxLen bounds the queue of messages to the loop; beyond it they are
 	// dropped, and both protocols repeat themselves.
 	inboxLen = 1024
 	// peerIdle is how long a connection to an address outside the cluster is
@@ -33,10 +33,10 @@ const (
 type members struct {
 	db *DB
 
-	// Inboxes, capacity inboxLen, written by connection readers, never closed.
-	gossipIn   chan []byte
-	topologyIn chan []byte
-	heardIn    chan heard
+	// in is the inbox, capacity inboxLen, written by connection readers, never
+	// closed. It is one channel, and what is due is asked by the clock, because a
+	// select picks by chance among what is ready: a seed must give one trace.
+	in chan inbound
 
 	// Owned by loop.
 	gossip    *gossip.Gossip // nil on a node without a listener
@@ -53,53 +53,61 @@ type members struct {
 	troubled chan struct{}         // closed when trouble is set
 }
 
-// heard says that the node at addr knows a newer epoch.
-type heard struct {
+// An inbound is a message of OpGossip or OpTopology, or with neither op the news
+// that the node at addr knows a newer epoch.
+type inbound struct {
+	op    replica.Op
+	body  []byte
 	addr  string
 	epoch uint64
 }
 
 func newMembers(db *DB) *members {
-	return &members{db: db, gossipIn: make(chan []byte, inboxLen), topologyIn: make(chan []byte, inboxLen),
-		heardIn: make(chan heard, inboxLen), lastUse: map[string]time.Time{}, troubled: make(chan struct{})}
+	return &members{db: db, in: make(chan inbound, inboxLen), lastUse: map[string]time.Time{}, troubled: make(chan struct{})}
 }
 
-// receive queues a message for the loop. msg is copied.
-func (m *members) receive(in chan []byte, msg []byte) {
-	select {
-	case in <- append([]byte(nil), msg...):
-	default:
+// receive queues a message for the loop. body is copied. Gossip leaves half of
+// the inbox to the others.
+func (m *members) receive(op replica.Op, body []byte) {
+	if op != replica.OpGossip || len(m.in) < inboxLen/2 {
+		m.queue(inbound{op: op, body: append([]byte(nil), body...)})
 	}
 }
 
 // hear tells the loop that the node at addr knows epoch n.
-func (m *members) hear(addr string, n uint64) {
+func (m *members) hear(addr string, n uint64) { m.queue(inbound{addr: addr, epoch: n}) }
+
+func (m *members) queue(in inbound) {
 	select {
-	case m.heardIn <- heard{addr, n}:
+	case m.in <- in:
 	default:
 	}
 }
 
 // loop runs until db.stop closes.
 func (m *members) loop() {
+	due := now() // the next tick
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	for !m.db.stopped() {
 		var err error
-		select {
-		case msg := <-m.gossipIn:
-			m.sendAll(m.gossip.Step(now(), msg))
-		case msg := <-m.topologyIn:
-			m.busyUntil = now().Add(busyFor)
-			err = m.apply(m.agent.Step(now(), msg))
-			timer.Reset(m.next().Sub(now()))
-		case h := <-m.heardIn:
-			err = m.apply(m.agent.Heard(now(), h.addr, h.epoch))
-		case <-timer.C:
+		if now().Before(due) {
+			select {
+			case in := <-m.in:
+				err = m.take(in)
+				if in.op == replica.OpTopology {
+					due = m.next()
+					timer.Reset(due.Sub(now()))
+				}
+			case <-timer.C:
+				continue
+			case <-m.db.stop:
+				return
+			}
+		} else {
 			err = m.tick()
-			timer.Reset(m.next().Sub(now()))
-		case <-m.db.stop:
-			return
+			due = m.next()
+			timer.Reset(due.Sub(now()))
 		}
 		if err == nil {
 			err = m.noteChanges()
@@ -110,6 +118,29 @@ func (m *members) loop() {
 		}
 		m.settle()
 	}
+}
+
+// stopped reports whether Close has come to ending the loops.
+func (db *DB) stopped() bool {
+	select {
+	case <-db.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// take hands one message to its machine.
+func (m *members) take(in inbound) error {
+	switch in.op {
+	case replica.OpGossip:
+		m.sendAll(m.gossip.Step(now(), in.body))
+		return nil
+	case replica.OpTopology:
+		m.busyUntil = now().Add(busyFor)
+		return m.apply(m.agent.Step(now(), in.body))
+	}
+	return m.apply(m.agent.Heard(now(), in.addr, in.epoch))
 }
 
 // tick lets time pass for both machines.

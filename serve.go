@@ -32,10 +32,8 @@ func (db *DB) handle(r *transport.Request) {
 	switch r.Op {
 	case replica.OpWrite, replica.OpRead:
 		db.serve(served{op: r.Op, body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder})
-	case replica.OpGossip:
-		db.members.receive(db.members.gossipIn, r.Body)
-	case replica.OpTopology:
-		db.members.receive(db.members.topologyIn, r.Body)
+	case replica.OpGossip, replica.OpTopology:
+		db.members.receive(r.Op, r.Body)
 	default:
 		r.Fail(uint8(replica.Invalid), "unknown operation; this node may be older than the sender")
 	}
