@@ -13,7 +13,8 @@ import (
 // y's replica would cost less what x's did; one that a node held before costs
 // nothing, so a step may be negative: it undoes an earlier one.
 //
-// The result needs the fewest moves there can be. After fill each row costs the least
+// No placement that meets the rounded shares needs fewer moves, and one step further
+// off is left alone where only a move to an old node would help. After fill each row costs the least
 // it can, whatever the loads; so no cycle of steps has a negative cost, and shortest
 // paths keep it so. A solution exists because the shares
 // themselves are a fractional one and the bounds are nested (node, zone, data centre),

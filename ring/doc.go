@@ -34,7 +34,8 @@
 //	  500   1.017   0.20 ( 0.20)   0.20 %    1.017   0.20    0.20 %
 //
 // With three zones each of them holds every partition once, so nodes of a zone with
-// fewer nodes hold more. With more zones than replicas, up to 1 in 130 replicas that move
-// on a join goes to an old node, since the newcomer cannot stand in for each of them
-// (TestJoinStrays). With fewer it takes a ring of very few partitions. A Rebalance of 500 nodes takes about 30 ms.
+// fewer nodes hold more. With more zones than replicas, up to 1 in 130 replicas that
+// move on a join goes to an old node, since the newcomer cannot stand in for each of
+// them (TestJoinStrays); with fewer it takes a ring of very few partitions. A Rebalance
+// of 500 nodes takes about 30 ms.
 package ring
