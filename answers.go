@@ -167,10 +167,17 @@ func (e QuorumError) unavailable(targets []target) error {
 	return &e
 }
 
-// failed completes the error of a call that was sent. When all that refused did
-// so for one reason and nothing is left behind, that reason is the error.
+// failed completes the error of a call that was sent. A level that became
+// impossible because time ran out is a timeout. When all that refused did so for
+// one reason and nothing is left behind, that reason is the error.
 func (e QuorumError) failed(kind error) error {
 	e.kind = kind
+	for _, r := range e.Replicas {
+		if kind == ErrPartial && r.Err == ErrTimeout {
+			e.kind = ErrTimeout
+			return &e
+		}
+	}
 	if kind == ErrPartial && e.outcome == NotApplied {
 		e.kind = ErrUnavailable
 		if shared := e.sharedRefusal(); shared != nil {
