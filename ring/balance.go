@@ -14,11 +14,11 @@ import (
 // nothing, so a step may be negative: it undoes an earlier one.
 //
 // No placement that meets the rounded shares needs fewer moves, and one step further
-// off is left alone where only a move to an old node would help. After fill each row costs the least
-// it can, whatever the loads; so no cycle of steps has a negative cost, and shortest
-// paths keep it so. A solution exists because the shares
-// themselves are a fractional one and the bounds are nested (node, zone, data centre),
-// for which a flow can be made integral.
+// off is left alone where only a move to an old node would help. After fill each row
+// costs the least it can, whatever the loads; so no cycle of steps has a negative cost,
+// and shortest paths keep it so. A solution exists because the shares themselves are a
+// fractional one and the bounds are nested (node, zone, data centre), for which a flow
+// can be made integral.
 func (l *layout) balance() {
 	l.fill()
 	f := &flow{layout: l, dist: make([]int64, len(l.nodes)), next: make([]int, len(l.nodes)), cands: make([][]int32, len(l.domains.dc))}
