@@ -3,53 +3,19 @@ package kvtest
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"example.com/kvstore"
 	"example.com/kvstore/transport"
 )
 
-// Options are the settings of a simulated cluster. The zero value of every
-// field is its default.
-type Options struct {
-	// Nodes is the number of nodes started; default 3.
-	Nodes int
-	// Configure changes a node's options before each of its starts.
-	Configure func(i int, o *kvstore.Options)
-	// Loss and Duplicate are the shares of messages lost and doubled.
-	Loss, Duplicate float64
-	// MinDelay and MaxDelay bound the time of a message; default 200 µs to 2 ms.
-	// Messages overtake each other.
-	MinDelay, MaxDelay time.Duration
-	// MinSync and MaxSync bound the time of a sync of a disk; default 100 µs to
-	// 1 ms. Other operations take no time.
-	MinSync, MaxSync time.Duration
-}
-
-func (o *Options) withDefaults() Options {
-	var c Options
-	if o != nil {
-		c = *o
-	}
-	for _, d := range []struct {
-		v *time.Duration
-		d time.Duration
-	}{{&c.MinDelay, 200 * time.Microsecond}, {&c.MaxDelay, 2 * time.Millisecond}, {&c.MinSync, 100 * time.Microsecond}, {&c.MaxSync, time.Millisecond}} {
-		if *d.v == 0 {
-			*d.v = d.d
-		}
-	}
-	c.MaxDelay, c.MaxSync = max(c.MaxDelay, c.MinDelay+1), max(c.MaxSync, c.MinSync+1)
-	if c.Nodes == 0 {
-		c.Nodes = 3
-	}
-	return c
-}
+// settleWithin bounds every wait of Ready, Settle and Check, in virtual time.
+const settleWithin = 2 * time.Minute
 
 // A Cluster is a set of nodes under one simulated world. Its methods belong to
-// the scenario's goroutine.
+// the scenario's goroutine, but for Node, Now and Restart.
 type Cluster struct {
 	T     testing.TB
 	Seed  uint64
@@ -58,35 +24,52 @@ type Cluster struct {
 	net   *transport.Network
 	nodes []*Node
 	trace trace
+
+	history struct {
+		sync.Mutex
+		ops []Op
+	}
 }
 
-// Run runs scenario on a new cluster whose nodes have been started, and stops
-// them afterwards. It fails the test when a goroutine of a node is left, and
-// prints the seed of a scenario that fails.
+// Run runs scenario on a new cluster and stops the nodes afterwards. It fails
+// the test when a goroutine of a node is left, and tells how to replay a
+// scenario that failed. When nothing happens for 20 s of real time it prints all
+// stacks and ends the process.
+//
+// The scenario runs in a synctest bubble: it must not wait for anything outside,
+// contexts that are cancelled outside and real connections included.
 func Run(t *testing.T, seed uint64, o *Options, scenario func(c *Cluster)) {
 	t.Helper()
+	c := &Cluster{Seed: seed, o: o.withDefaults()}
+	defer oneThread()()
+	defer c.watch(t.Name())()
 	synctest.Test(t, func(t *testing.T) {
-		c := &Cluster{T: t, Seed: seed, o: o.withDefaults(), start: time.Now()}
+		c.T, c.start = t, time.Now()
 		c.net = transport.NewNetwork(&transport.NetworkOptions{Fate: c.fate, Schedule: c.schedule})
-		defer c.stop()
 		for i := range c.o.Nodes {
 			c.nodes = append(c.nodes, newNode(c, i))
-			c.Restart(i)
+		}
+		defer c.stop()
+		for i := range c.o.Nodes {
+			if !c.o.Stopped {
+				c.Restart(i)
+			}
 		}
 		scenario(c)
 	})
 }
 
-// stop ends all nodes and reports the seed of a failed run.
+// stop ends all nodes and tells how to replay a failed run.
 func (c *Cluster) stop() {
 	for _, n := range c.nodes {
-		if n.db != nil {
-			n.shut()
+		if b := n.boot.Swap(nil); b != nil {
+			_ = b.db.Close()
+			close(b.ended)
 		}
-		<-n.down
+		<-n.last.ended
 	}
 	if c.T.Failed() {
-		c.T.Logf("seed %d; replay: go test ./kvtest -run '%s' -seed %d", c.Seed, c.T.Name(), c.Seed)
+		c.T.Logf("seed %d; replay: %s", c.Seed, replayCommand(c.T.Name(), c.Seed))
 	}
 }
 
@@ -96,61 +79,70 @@ func (c *Cluster) Node(i int) *Node { return c.nodes[i] }
 // Nodes gives all nodes, also those that are down.
 func (c *Cluster) Nodes() []*Node { return c.nodes }
 
-// Ready waits until all nodes that run are ready.
+// Ready waits until all nodes that run are ready, and fails the test when that
+// takes minutes.
 func (c *Cluster) Ready() {
 	c.T.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), settleWithin)
 	defer cancel()
 	for _, n := range c.nodes {
-		if n.db == nil {
-			continue
-		}
-		if err := n.db.Ready(ctx); err != nil {
-			c.T.Fatalf("node %d: %v", n.Index, err)
+		if db := n.DB(); db != nil {
+			if err := db.Ready(ctx); err != nil {
+				c.T.Fatalf("node %d: %v", n.Index, err)
+			}
 		}
 	}
+}
+
+// Settle is Ready, and waits until all nodes that run believe of each other that
+// they are alive. Heal first.
+func (c *Cluster) Settle() {
+	c.T.Helper()
+	c.Ready()
+	for waited := time.Duration(0); ; waited += settleEvery {
+		trouble := c.unsettled()
+		if trouble == "" {
+			return
+		}
+		if waited > settleWithin {
+			c.T.Fatalf("after %v: %s", waited, trouble)
+		}
+		time.Sleep(settleEvery)
+	}
+}
+
+const settleEvery = 100*time.Millisecond + 17*time.Nanosecond
+
+// unsettled tells of a node that takes another one for dead.
+func (c *Cluster) unsettled() string {
+	runs := map[string]bool{}
+	for _, n := range c.nodes {
+		runs[n.name] = n.DB() != nil
+	}
+	for _, n := range c.nodes {
+		db := n.DB()
+		if db == nil {
+			continue
+		}
+		s, err := db.Status(context.Background())
+		if err != nil {
+			return fmt.Sprintf("node %d: %v", n.Index, err)
+		}
+		for _, m := range s.Members {
+			if runs[m.ID] && m.State != "alive" {
+				return fmt.Sprintf("node %d takes %s for %s", n.Index, m.ID, m.State)
+			}
+		}
+	}
+	return ""
 }
 
 // Now is the virtual time since the cluster began.
 func (c *Cluster) Now() time.Duration { return time.Since(c.start) }
 
-// Trace is a hash over all events so far: deliveries, syncs, and the results of
-// the nodes' calls.
-func (c *Cluster) Trace() uint64 { return c.trace.sum() }
-
-// Partition separates groups of nodes; nodes in no group form one of their own.
-func (c *Cluster) Partition(groups ...[]int) {
-	names := make([][]string, len(groups))
-	for i, g := range groups {
-		for _, n := range g {
-			names[i] = append(names[i], c.nodes[n].name)
-		}
-	}
-	c.net.Partition(names...)
-}
-
-// Cut loses every message from one node to another, one way.
-func (c *Cluster) Cut(from, to int) { c.net.Cut(c.nodes[from].name, c.nodes[to].name) }
-
-// Heal ends the partition and all cuts.
-func (c *Cluster) Heal() { c.net.Heal() }
-
-// fate decides about the n-th message of a link.
-func (c *Cluster) fate(l transport.Link, n uint64) transport.Fate {
-	f := transport.Chances{Seed: c.Seed, Drop: c.o.Loss, Duplicate: c.o.Duplicate, MinDelay: c.o.MinDelay, MaxDelay: c.o.MaxDelay}.Fate(l, n)
-	for _, node := range c.nodes {
-		if node.dead.Load() && (node.name == l.From || node.name == l.To) {
-			f.Drop = true
-		}
-	}
-	c.trace.add(c.Now(), hashString(c.Seed, l.From, l.To, fmt.Sprint(n, f)))
-	return f
-}
-
-// schedule runs one delivery at its time.
-func (c *Cluster) schedule(at time.Time, run func()) {
-	time.AfterFunc(at.Sub(time.Now()), func() {
-		c.trace.add(c.Now(), 1)
-		run()
-	})
+// Trace is a hash over all events so far: the fates of messages, writes and
+// syncs of disks, and the results of the nodes' calls.
+func (c *Cluster) Trace() uint64 {
+	synctest.Wait()
+	return c.trace.sum()
 }

@@ -12,11 +12,16 @@ import (
 	"example.com/kvstore/lsm/vfs"
 )
 
-// errPowerOff is what the disk of a crashed node answers.
-var errPowerOff = errors.New("kvtest: the power is off")
+var (
+	// ErrDown is what calls on a node that does not run give. Nothing was done.
+	ErrDown = fmt.Errorf("kvtest: the node is down: %w", kvstore.ErrClosed)
+	// ErrCrashed is what calls give whose node crashed under them. The outcome
+	// is unknown.
+	ErrCrashed = fmt.Errorf("kvtest: the node crashed during the call: %w", context.Canceled)
 
-// ErrDown is what calls on a node that does not run give. Nothing was done.
-var ErrDown = fmt.Errorf("kvtest: the node is down: %w", kvstore.ErrClosed)
+	// errPowerOff is what the disk of a crashed node answers.
+	errPowerOff = errors.New("kvtest: the power is off")
+)
 
 // A Node is one place in the cluster: a disk that outlives crashes, a clock, and
 // while it runs a kvstore.DB.
@@ -29,39 +34,57 @@ type Node struct {
 	boots int
 	clock clock
 
-	db   *kvstore.DB
-	dead *atomic.Bool  // of the running start: the power went off
-	down chan struct{} // of the last start: closed when it has ended
+	slow   atomic.Int64 // nanoseconds that a sync takes longer
+	frozen atomic.Int64 // until this virtual time
+
+	boot atomic.Pointer[boot] // nil while it is down
+	last *boot                // the latest one
 }
 
-// A clock is a node's wall clock: wrong by an offset, and fast by a share.
-type clock struct {
-	offset atomic.Int64 // nanoseconds
-	drift  atomic.Int64 // parts per million
-	since  atomic.Int64 // virtual nanoseconds when drift was set
+// A boot is one start of a node.
+type boot struct {
+	db      *kvstore.DB
+	dead    atomic.Bool // the power went off
+	crashed context.Context
+	crash   context.CancelFunc
+	ended   chan struct{} // closed when nothing of it is left
 }
 
 func newNode(c *Cluster, i int) *Node {
-	n := &Node{Index: i, c: c, name: fmt.Sprint("n", i), addr: fmt.Sprintf("n%d:1", i), disk: vfs.NewMem(c.Seed + uint64(i)),
-		dead: new(atomic.Bool), down: make(chan struct{})}
-	close(n.down)
-	return n
+	none := &boot{ended: make(chan struct{})}
+	close(none.ended)
+	return &Node{Index: i, c: c, name: fmt.Sprint("n", i), addr: fmt.Sprintf("n%d:1", i), disk: vfs.NewMem(hashString(c.Seed, fmt.Sprint("disk", i))), last: none}
 }
 
-// DB gives the running node, or nil.
-func (n *Node) DB() *kvstore.DB { return n.db }
+// ID is the node's id in the cluster, Addr its address.
+func (n *Node) ID() string   { return n.name }
+func (n *Node) Addr() string { return n.addr }
 
-// Restart starts node i, which must not run, with the disk it has.
+// DB gives the running node, or nil.
+func (n *Node) DB() *kvstore.DB {
+	if b := n.boot.Load(); b != nil {
+		return b.db
+	}
+	return nil
+}
+
+// Restart starts node i, which must not run, with the disk it has. Different
+// nodes may be started at the same time.
 func (c *Cluster) Restart(i int) {
 	c.T.Helper()
 	n := c.nodes[i]
-	<-n.down
+	if n.boot.Load() != nil {
+		c.T.Errorf("node %d runs already", i)
+		return
+	}
+	<-n.last.ended
 	n.boots++
-	dead := new(atomic.Bool)
-	n.dead = dead
+	b := &boot{ended: make(chan struct{})}
+	b.crashed, b.crash = context.WithCancel(context.Background())
+	n.last = b
 	o := &kvstore.Options{
 		NodeID: n.name, Listen: n.addr, Transport: c.net.Transport(n.name), Clock: n.now,
-		FS:          vfs.Faulty(n.disk, func(op vfs.Op) error { return n.operate(op, dead) }),
+		FS:          vfs.Faulty(n.disk, func(op vfs.Op) error { return n.operate(op, b) }),
 		MemoryBytes: 8 << 20, Partitions: 64, Seed: hashString(c.Seed, n.name),
 	}
 	if i > 0 {
@@ -72,103 +95,61 @@ func (c *Cluster) Restart(i int) {
 	}
 	db, err := kvstore.Open("/node", o)
 	if err != nil {
-		c.T.Fatalf("node %d does not start: %v", i, err)
+		close(b.ended)
+		c.T.Errorf("node %d does not start: %v", i, err)
+		return
 	}
-	n.db, n.down = db, make(chan struct{})
+	b.db = db
+	n.boot.Store(b)
 }
 
 // Stop closes node i, as a service that restarts does, and waits for it.
 func (c *Cluster) Stop(i int) {
 	c.T.Helper()
-	n := c.nodes[i]
-	if err := n.shut(); err != nil {
+	b := c.running(i)
+	c.nodes[i].boot.Store(nil)
+	if err := b.db.Close(); err != nil {
 		c.T.Errorf("node %d does not close cleanly: %v", i, err)
 	}
-}
-
-// shut closes the running node.
-func (n *Node) shut() error {
-	db := n.db
-	n.db = nil
-	defer close(n.down)
-	return db.Close()
+	close(b.ended)
 }
 
 // Crash cuts the power of node i: what was not synced may be lost, partly or
-// whole, and the node says nothing more.
+// whole, and the node says nothing more. Calls that it coordinates fail with
+// ErrCrashed.
 func (c *Cluster) Crash(i int) {
+	c.T.Helper()
 	synctest.Wait()
-	n := c.nodes[i]
-	n.dead.Store(true)
-	n.disk = n.disk.Crash(hashString(c.Seed, n.name, fmt.Sprint(n.boots)))
-	db, down := n.db, n.down
-	n.db = nil
+	n, b := c.nodes[i], c.running(i)
+	b.dead.Store(true)
+	n.disk = n.disk.Crash(hashString(c.Seed, n.name, fmt.Sprint("crash", n.boots)))
+	n.boot.Store(nil)
+	b.crash()
+	c.trace.add(c.Now(), "crash %s", n.name)
 	go func() { // what is left of the process winds up, unheard
-		defer close(down)
-		_ = db.Close()
+		defer close(b.ended)
+		_ = b.db.Close()
 	}()
 }
 
-// Skew sets node i's clock wrong by d.
-func (c *Cluster) Skew(i int, d time.Duration) { c.nodes[i].clock.offset.Store(int64(d)) }
-
-// Drift lets node i's clock run fast by ppm parts in a million from now on.
-func (c *Cluster) Drift(i int, ppm int64) {
-	k := &c.nodes[i].clock
-	k.offset.Add(int64(c.Now()-time.Duration(k.since.Load())) / 1e6 * k.drift.Load())
-	k.since.Store(int64(c.Now()))
-	k.drift.Store(ppm)
-}
-
-// now is the node's wall clock.
-func (n *Node) now() time.Time {
-	k := &n.clock
-	drift := int64(n.c.Now()-time.Duration(k.since.Load())) / 1e6 * k.drift.Load()
-	return time.Now().Add(time.Duration(k.offset.Load() + drift))
-}
-
-// operate lets a disk operation take its time, or fail when the power is off.
-func (n *Node) operate(op vfs.Op, dead *atomic.Bool) error {
-	if op.Kind.Syncs() && !dead.Load() {
-		h := hashString(n.c.Seed, n.name, op.Kind.String(), op.Name, fmt.Sprint(n.c.Now()))
-		time.Sleep(between(h, n.c.o.MinSync, n.c.o.MaxSync))
-		n.c.trace.add(n.c.Now(), h)
+// running gives node i's present boot.
+func (c *Cluster) running(i int) *boot {
+	c.T.Helper()
+	b := c.nodes[i].boot.Load()
+	if b == nil {
+		c.T.Fatalf("node %d does not run", i)
 	}
-	if dead.Load() && op.Kind != vfs.OpClose {
-		return errPowerOff
-	}
-	return nil
+	return b
 }
 
-// Get, Put and Delete are those of the node's DB; their results enter the trace.
+// Runs reports whether the node is up.
+func (n *Node) Runs() bool { return n.boot.Load() != nil }
 
-func (n *Node) Get(ctx context.Context, key string, opts ...kvstore.GetOption) (kvstore.Item, error) {
-	if n.db == nil {
-		return kvstore.Item{Key: key}, ErrDown
-	}
-	it, err := n.db.Get(ctx, key, opts...)
-	n.note("get", key, it.Version, err)
-	return it, err
-}
+// Freeze stops node i for d, as a long pause of its process would: what it sends,
+// what is sent to it, its disk and new calls wait. Its timers do not.
+func (c *Cluster) Freeze(i int, d time.Duration) { c.nodes[i].frozen.Store(int64(c.Now() + d)) }
 
-func (n *Node) Put(ctx context.Context, key string, value []byte, opts ...kvstore.PutOption) (kvstore.Version, error) {
-	if n.db == nil {
-		return kvstore.Version{}, ErrDown
-	}
-	v, err := n.db.Put(ctx, key, value, opts...)
-	n.note("put", key, v, err)
-	return v, err
-}
-
-func (n *Node) Delete(ctx context.Context, key string, opts ...kvstore.DeleteOption) error {
-	if n.db == nil {
-		return ErrDown
-	}
-	err := n.db.Delete(ctx, key, opts...)
-	n.note("delete", key, kvstore.Version{}, err)
-	return err
-}
-
-func (n *Node) note(op, key string, v kvstore.Version, err error) {
-	n.c.trace.add(n.c.Now(), hashString(n.c.Seed, n.name, op, key, v.String(), fmt.Sprint(err)))
+// thaw is how long the node is frozen still.
+func (n *Node) thaw() time.Duration {
+	return max(0, time.Duration(n.frozen.Load())-n.c.Now())
 }

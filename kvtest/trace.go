@@ -2,9 +2,11 @@ package kvtest
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/fnv"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,16 +14,21 @@ import (
 // of one instant are sorted first, since goroutines that are woken together run
 // in any order.
 type trace struct {
-	mu struct {
+	events atomic.Uint64 // so far; the watchdog looks at it
+	keep   bool          // lines are kept
+	mu     struct {
 		sync.Mutex
 		at      time.Duration
-		instant []uint64
+		instant []string
 		hash    uint64
-		events  uint64
+		lines   []string
 	}
 }
 
-func (t *trace) add(at time.Duration, event uint64) {
+// add takes in an event that happens now.
+func (t *trace) add(at time.Duration, format string, args ...any) {
+	event := fmt.Sprintf(format, args...)
+	t.events.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if at != t.mu.at {
@@ -29,15 +36,16 @@ func (t *trace) add(at time.Duration, event uint64) {
 		t.mu.at = at
 	}
 	t.mu.instant = append(t.mu.instant, event)
-	t.mu.events++
 }
 
 // foldLocked takes the events of a past instant into the hash.
 func (t *trace) foldLocked() {
 	slices.Sort(t.mu.instant)
-	t.mu.hash = mix(t.mu.hash ^ uint64(t.mu.at))
 	for _, e := range t.mu.instant {
-		t.mu.hash = mix(t.mu.hash ^ e)
+		t.mu.hash = mix(t.mu.hash ^ hashString(uint64(t.mu.at), e))
+		if t.keep {
+			t.mu.lines = append(t.mu.lines, fmt.Sprint(t.mu.at, " ", e))
+		}
 	}
 	t.mu.instant = t.mu.instant[:0]
 }

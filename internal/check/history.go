@@ -66,8 +66,11 @@ func (o Op) String() string {
 	if !o.Version.IsZero() {
 		s += fmt.Sprintf(" version %v", o.Version)
 	}
-	if o.Outcome != Applied || o.Err != "" {
-		s += fmt.Sprintf(": %v (%s)", o.Outcome, o.Err)
+	if o.Outcome != Applied {
+		s += fmt.Sprintf(": %v", o.Outcome)
+	}
+	if o.Err != "" {
+		s += fmt.Sprintf(" (%s)", o.Err)
 	}
 	return s
 }

@@ -1,0 +1,38 @@
+package kvtest
+
+import (
+	"fmt"
+	"time"
+
+	"example.com/kvstore/lsm/vfs"
+)
+
+// LoseDisk gives node i, which must not run, an empty disk.
+func (c *Cluster) LoseDisk(i int) {
+	c.T.Helper()
+	n := c.nodes[i]
+	if n.Runs() {
+		c.T.Fatalf("node %d runs: stop or crash it before its disk is replaced", i)
+	}
+	<-n.last.ended
+	n.disk = vfs.NewMem(hashString(c.Seed, fmt.Sprint("disk", i, n.boots)))
+}
+
+// SlowDisk lets every sync of node i's disk take d longer, until the next call;
+// zero is a healthy disk.
+func (c *Cluster) SlowDisk(i int, d time.Duration) { c.nodes[i].slow.Store(int64(d)) }
+
+// operate lets a disk operation take its time, or fail when the power is off.
+func (n *Node) operate(op vfs.Op, b *boot) error {
+	if op.Kind.Changes() && !b.dead.Load() {
+		n.c.trace.add(n.c.Now(), "disk %s %v %s %s %d %d", n.name, op.Kind, op.Name, op.To, op.Off, op.Len)
+		if op.Kind.Syncs() {
+			h := hashString(n.c.Seed, n.name, op.Name, fmt.Sprint(op.Kind, n.c.Now()))
+			time.Sleep(between(h, n.c.o.MinSync, n.c.o.MaxSync) + time.Duration(n.slow.Load()) + n.thaw())
+		}
+	}
+	if b.dead.Load() && op.Kind != vfs.OpClose {
+		return errPowerOff
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package kvtest
+
+import (
+	"time"
+
+	"example.com/kvstore"
+)
+
+// Options are the settings of a simulated cluster. The zero value of every
+// field is its default.
+type Options struct {
+	// Nodes is the number of nodes; default 3. Node 0 is its own first member,
+	// the others have it as their seed.
+	Nodes int
+	// Stopped leaves the nodes to be started by Restart. By default Run starts
+	// them, one after the other.
+	Stopped bool
+	// Configure changes a node's options before each of its starts.
+	Configure func(i int, o *kvstore.Options)
+	// Loss and Duplicate are the shares of messages lost and doubled.
+	Loss, Duplicate float64
+	// MinDelay and MaxDelay bound the time of a message; default 200 µs to 2 ms.
+	// Messages overtake each other.
+	MinDelay, MaxDelay time.Duration
+	// MinSync and MaxSync bound the time of a sync of a disk; default 100 µs to
+	// 1 ms. Other operations take no time.
+	MinSync, MaxSync time.Duration
+}
+
+func (o *Options) withDefaults() Options {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{{&c.MinDelay, 200 * time.Microsecond}, {&c.MaxDelay, 2 * time.Millisecond}, {&c.MinSync, 100 * time.Microsecond}, {&c.MaxSync, time.Millisecond}} {
+		if *d.v == 0 {
+			*d.v = d.d
+		}
+	}
+	c.MaxDelay, c.MaxSync = max(c.MaxDelay, c.MinDelay+1), max(c.MaxSync, c.MinSync+1)
+	if c.Nodes == 0 {
+		c.Nodes = 3
+	}
+	return c
+}

@@ -1,0 +1,118 @@
+package kvtest
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Clocks stay within this of the true time in a Storm, so within the default
+// Options.MaxClockOffset of each other.
+const stormSkew = 240 * time.Millisecond
+
+// A storm is what Storm knows of the damage done.
+type storm struct {
+	*rand.Rand
+	c *Cluster
+	// apart are the nodes behind a partition or a cut.
+	apart map[int]bool
+}
+
+// Storm lets faults happen for d: nodes crash, stop and come back, partitions
+// and one-way cuts come and go, clocks are set and drift within what
+// Options.MaxClockOffset allows, disks are slow, nodes freeze. Most of the time
+// a majority of the nodes is unharmed. Afterwards all faults are healed and all
+// nodes run, though they may not be Settled yet.
+//
+// The seed of the cluster decides everything.
+func (c *Cluster) Storm(d time.Duration) {
+	c.T.Helper()
+	s := &storm{Rand: rand.New(rand.NewPCG(c.Seed, 0x5702)), c: c, apart: map[int]bool{}}
+	for end := c.Now() + d; ; {
+		pause := time.Duration(s.ExpFloat64() * float64(400*time.Millisecond))
+		if c.Now()+pause >= end {
+			time.Sleep(end - c.Now())
+			break
+		}
+		time.Sleep(pause)
+		s.strike()
+	}
+	c.Heal()
+	for i := range c.nodes {
+		c.Skew(i, 0)
+		c.SlowDisk(i, 0)
+		if !c.nodes[i].Runs() {
+			c.Restart(i)
+		}
+	}
+}
+
+// strike makes one fault, or heals.
+func (s *storm) strike() {
+	c, i := s.c, s.IntN(len(s.c.nodes))
+	switch p := s.IntN(100); {
+	case p < 15:
+		if c.nodes[i].Runs() && s.spares(i) {
+			c.Crash(i)
+		}
+	case p < 20:
+		if c.nodes[i].Runs() && s.spares(i) {
+			c.Stop(i)
+		}
+	case p < 45:
+		for j := range c.nodes {
+			if k := (i + j) % len(c.nodes); !c.nodes[k].Runs() {
+				c.Restart(k)
+				break
+			}
+		}
+	case p < 55:
+		s.partition()
+	case p < 62:
+		if j := s.IntN(len(c.nodes)); j != i && s.spares(i) {
+			s.apart[i] = true
+			c.Cut(i, j)
+		}
+	case p < 75:
+		clear(s.apart)
+		c.Heal()
+	case p < 82:
+		c.Skew(i, time.Duration(s.Int64N(int64(2*stormSkew)))-stormSkew)
+	case p < 86:
+		c.Skew(i, 0)
+		c.Drift(i, int64(s.IntN(2001)-1000)) // 240 s to reach the bound
+	case p < 92:
+		c.SlowDisk(i, time.Duration(s.Int64N(int64(50*time.Millisecond))))
+	case p < 96:
+		c.SlowDisk(i, 0)
+	default:
+		c.Freeze(i, time.Duration(s.Int64N(int64(3*time.Second))))
+	}
+}
+
+// partition separates some nodes from the others.
+func (s *storm) partition() {
+	order := s.Perm(len(s.c.nodes))
+	minority := order[:1+s.IntN((len(order)-1)/2)]
+	for _, i := range minority {
+		if !s.spares(i) {
+			return
+		}
+	}
+	clear(s.apart)
+	for _, i := range minority {
+		s.apart[i] = true
+	}
+	s.c.Partition(minority)
+}
+
+// spares reports whether a majority stays unharmed when node i is not. Now and
+// then it does not matter.
+func (s *storm) spares(i int) bool {
+	harmed := 1
+	for j, n := range s.c.nodes {
+		if j != i && (!n.Runs() || s.apart[j]) {
+			harmed++
+		}
+	}
+	return harmed <= (len(s.c.nodes)-1)/2 || s.IntN(20) == 0
+}

@@ -1,0 +1,38 @@
+package kvtest
+
+import (
+	"runtime"
+	"time"
+)
+
+// stallAfter is the real time without an event after which a bubble counts as
+// stuck: somebody waits, in a way that stops virtual time, for what only virtual
+// time can bring, or runs in circles.
+const stallAfter = 20 * time.Second
+
+// watch guards the run until the function it returns is called. It lives outside
+// the bubble, where time is real.
+func (c *Cluster) watch(name string) (stop func()) {
+	done, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		timer := time.NewTicker(stallAfter)
+		defer timer.Stop()
+		for seen := uint64(0); ; {
+			select {
+			case <-done:
+				return
+			case <-timer.C:
+			}
+			events := c.trace.events.Load()
+			if events == seen {
+				stacks := make([]byte, 16<<20)
+				stacks = stacks[:runtime.Stack(stacks, true)]
+				// Not t.Fatal: the bubble would never end.
+				die(name, c.Seed, stacks)
+			}
+			seen = events
+		}
+	}()
+	return func() { close(done); <-gone }
+}
