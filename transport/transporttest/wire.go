@@ -24,6 +24,7 @@ type Wire struct {
 	listeners map[string]*wireListener
 	conns     []*stream
 	number    int
+	stalled   bool
 }
 
 // StreamFaults happen to the bytes of one direction of one connection.
@@ -71,6 +72,7 @@ func (w *Wire) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	w.number++
 	up, down := newStream(there), newStream(back)
+	up.stalled, down.stalled = w.stalled, w.stalled
 	up.twin, down.twin = down, up
 	w.conns = append(w.conns, up)
 	select {
@@ -88,9 +90,12 @@ func (w *Wire) Break() {
 	}
 }
 
-// Stall stops, or continues, the delivery of bytes on all present connections:
-// writers get stuck when about 64 KiB wait.
+// Stall stops, or continues, the delivery of bytes on all connections: writers
+// get stuck when about 64 KiB wait.
 func (w *Wire) Stall(on bool) {
+	w.mu.Lock()
+	w.stalled = on
+	w.mu.Unlock()
 	for _, s := range w.all() {
 		s.stall(on)
 		s.twin.stall(on)
