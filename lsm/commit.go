@@ -68,7 +68,11 @@ func (t *Tree) logLoop() {
 	t.mu.Lock()
 	t.mu.logDone = true
 	t.mu.Unlock()
-	t.answerRotations(nil, ErrClosed)
+	err := t.failure()
+	if err == nil {
+		err = ErrClosed
+	}
+	t.answerRotations(nil, err)
 }
 
 func complete(e wal.Entry, err error) {

@@ -96,7 +96,7 @@ func (t *Tree) compactAll() error {
 		again = false
 		for slice := range 1 << (64 - t.sliceShift) {
 			v := t.acquire()
-			tables, level := pick(v.slices[slice])
+			tables, level := t.o.pick(v.slices[slice])
 			err := t.compact(tables, level)
 			t.release(v)
 			if err != nil {

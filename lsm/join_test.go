@@ -70,7 +70,7 @@ func TestAnyOrder(t *testing.T) {
 // the join of everything, although tombstones vanish (invariant I5). The space
 // is that of a search over models of the rules.
 func TestPurge(t *testing.T) {
-	runs := uint64(40)
+	runs := uint64(20)
 	if torture {
 		runs = 2000
 	}
@@ -80,6 +80,16 @@ func TestPurge(t *testing.T) {
 		from := newWriter(seed, 3, 10)
 		var horizon atomic.Uint64 // the stamp; records above it may still arrive
 		o := small(vfs.NewMem(seed))
+		// Any tables may be compacted at any time, alone or together.
+		choice := rand.New(rand.NewPCG(seed, 3))
+		o.pick = func(tables []*tableFile) ([]*tableFile, uint8) {
+			if len(tables) == 0 || choice.IntN(3) == 0 {
+				return nil, 0
+			}
+			chosen := slices.Clone(tables)
+			choice.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
+			return chosen[:1+choice.IntN(len(chosen))], 1
+		}
 		o.Horizon = func(uint64) vclock.Dot { return vclock.Dot{Stamp: horizon.Load(), Actor: math.MaxUint64} }
 		tree := open(t, o)
 		m := model{}
@@ -114,6 +124,7 @@ func TestPurge(t *testing.T) {
 				horizon.Store(max(horizon.Load(), h))
 			}
 			purged += tree.stats.purged.Swap(0)
+			kick(tree.compactKick)
 			tree = mess(t, r, tree, o)
 			requireLive(t, m, tree, seed)
 		}

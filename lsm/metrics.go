@@ -80,7 +80,7 @@ func (t *Tree) Metrics() Metrics {
 			m.Records += f.Count
 			m.Tombstones += f.Tombstones
 		}
-		chosen, _ := pick(tables)
+		chosen, _ := t.o.pick(tables)
 		for _, f := range chosen {
 			m.DebtBytes += f.Bytes
 		}

@@ -102,6 +102,9 @@ type Options struct {
 	Now func() time.Time
 	// Logger gets what happens in the background. Nil: silent.
 	Logger *slog.Logger
+
+	// pick chooses compactions; tests have their own.
+	pick func(tables []*tableFile) (chosen []*tableFile, level uint8)
 }
 
 const (
@@ -140,6 +143,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.Now == nil {
 		c.Now = systemNow
+	}
+	if c.pick == nil {
+		c.pick = pick
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
