@@ -1,0 +1,248 @@
+package wal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/vfs"
+)
+
+const segmentBytes = 1024
+
+func writerOptions(fs vfs.FS, next *uint64) WriterOptions {
+	return WriterOptions{FS: fs, Dir: "log", SegmentBytes: segmentBytes, Free: 2, Number: func() uint64 {
+		*next++
+		return *next
+	}}
+}
+
+func group1(payload string) []byte { return append(make([]byte, GroupHeaderBytes), payload...) }
+
+// chain writes three segments with four synced groups each, after the empty one
+// that each begins with, and gives the payloads.
+func chain(t testing.TB, fs vfs.FS) (payloads []string) {
+	require.NoError(t, fs.MkdirAll("log"))
+	require.NoError(t, fs.SyncDir("."))
+	var next uint64
+	w := NewWriter(writerOptions(fs, &next), Position{}, nil)
+	for s := range 3 {
+		require.NoError(t, w.Rotate(group1("")))
+		payloads = append(payloads, "")
+		for g := range 4 {
+			p := fmt.Sprintf("segment %d group %d", s, g)
+			require.NoError(t, w.Write(group1(p)))
+			require.NoError(t, w.Sync())
+			payloads = append(payloads, p)
+		}
+	}
+	require.NoError(t, w.file.Close())
+	return payloads
+}
+
+// replayed gives what Replay shows of segments 1 to 3.
+func replayed(fs vfs.FS, numbers ...uint64) (got []string, r Recovered, err error) {
+	r, err = Replay(fs, "log", 1, numbers, func(segment uint64, off int64, b []byte) error {
+		got = append(got, string(b))
+		return nil
+	})
+	return got, r, err
+}
+
+func TestReplay(t *testing.T) {
+	fs := vfs.NewMem(1)
+	want := chain(t, fs)
+	got, r, err := replayed(fs.Strict(), 1, 2, 3)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.Equal(t, want[len(want)-1], string(r.Tail), "only the last group is not known to be durable")
+	require.Equal(t, uint64(len(want)-1), r.At.Sequence)
+}
+
+// TestDamage flips each byte, zeroes each sector and cuts at each byte of each
+// segment. Only what reaches into the last group of all may be taken for torn:
+// nothing is left to say otherwise. Anything else is harmless or ErrCorrupt.
+func TestDamage(t *testing.T) {
+	fs := vfs.NewMem(1)
+	want := chain(t, fs)
+	harmless, torn, corrupt := 0, 0, 0
+	// Whole is how many groups are before the damage.
+	judge := func(what string, disk *vfs.Mem, whole int, mayTear bool) {
+		got, _, err := replayed(disk, 1, 2, 3)
+		switch {
+		case errors.Is(err, base.ErrCorrupt):
+			corrupt++
+		case err != nil:
+			t.Fatalf("%s: %v", what, err)
+		case len(got) == len(want):
+			require.Equal(t, want, got, what)
+			harmless++
+		default:
+			require.True(t, mayTear, "%s: taken for torn", what)
+			require.Equal(t, want[:whole], got, what)
+			torn++
+		}
+	}
+	for s := uint64(1); s <= 3; s++ {
+		name := "log/" + base.LogName(s)
+		var ends []int64
+		f, err := fs.Open(name)
+		require.NoError(t, err)
+		w, err := newWindow(f)
+		require.NoError(t, err)
+		off := int64(base.HeaderBytes)
+		for {
+			g, _, ok, err := w.group(s, off)
+			require.NoError(t, err)
+			if !ok {
+				break
+			}
+			ends = append(ends, off)
+			off += g.bytes()
+		}
+		require.Len(t, ends, 5)
+		lastStart := ends[4]
+		for at := range off + 64 {
+			disk := fs.Strict()
+			require.NoError(t, disk.Corrupt(name, at, 0x10))
+			judge(fmt.Sprintf("segment %d, byte %d", s, at), disk, len(want)-1, s == 3 && at >= lastStart)
+			if s < 3 || at >= lastStart { // a shorter last segment is what an earlier crash leaves
+				disk = fs.Strict()
+				truncate(t, disk, name, at)
+				judge(fmt.Sprintf("segment %d, cut at %d", s, at), disk, len(want)-1, s == 3)
+			}
+		}
+		for at := int64(0); at < off; at += 64 {
+			disk := fs.Strict()
+			write(t, disk, name, make([]byte, 64), at)
+			whole := 5 * int(s-1)
+			for _, start := range ends[1:] {
+				if start <= at {
+					whole++
+				}
+			}
+			judge(fmt.Sprintf("segment %d, zeroes at %d", s, at), disk, whole, s == 3 && at+64 > lastStart)
+		}
+	}
+	t.Logf("%d harmless, %d torn, %d corrupt", harmless, torn, corrupt)
+	require.Positive(t, torn)
+
+	_, _, err := replayed(fs, 1, 3)
+	require.ErrorIs(t, err, base.ErrCorrupt, "a segment is missing")
+	_, _, err = replayed(fs, 2, 3)
+	require.ErrorIs(t, err, base.ErrCorrupt, "the first segment is missing")
+	disk := fs.Strict()
+	require.NoError(t, disk.Remove("log/"+base.LogName(2)))
+	require.NoError(t, disk.Link("log/"+base.LogName(1), "log/"+base.LogName(2)))
+	_, _, err = replayed(disk, 1, 2, 3)
+	require.ErrorIs(t, err, base.ErrCorrupt, "a segment stands in for another")
+}
+
+func truncate(t testing.TB, fs vfs.FS, name string, size int64) {
+	f, err := fs.OpenReadWrite(name)
+	require.NoError(t, err)
+	require.NoError(t, f.Truncate(size))
+	require.NoError(t, f.Close())
+}
+
+func write(t testing.TB, fs vfs.FS, name string, b []byte, off int64) {
+	f, err := fs.OpenReadWrite(name)
+	require.NoError(t, err)
+	_, err = f.WriteAt(b, off)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
+// TestRecycled requires that what an older segment left in a recycled file is
+// never taken for a group.
+func TestRecycled(t *testing.T) {
+	fs := vfs.NewMem(1)
+	require.NoError(t, fs.MkdirAll("log"))
+	var next uint64
+	w := NewWriter(writerOptions(fs, &next), Position{}, nil)
+	for range 3 {
+		require.NoError(t, w.Rotate(group1("")))
+		for g := range 5 {
+			require.NoError(t, w.Write(group1(fmt.Sprint("group", g))))
+			require.NoError(t, w.Sync())
+		}
+		require.NoError(t, w.Release(w.Segment()))
+	}
+	live, idle := w.Segments()
+	require.Equal(t, []int{1, 1}, []int{live, idle}, "one was recycled")
+	require.NoError(t, w.Rotate(group1("")))
+	got := 0
+	_, err := Replay(fs, "log", w.Segment(), []uint64{w.Segment()}, func(uint64, int64, []byte) error { got++; return nil })
+	require.NoError(t, err)
+	require.Equal(t, 1, got)
+	require.NoError(t, w.Close())
+}
+
+// TestLazyTail writes groups without syncs: where a power cut leaves a later one
+// and not an earlier one, the log ends before the gap.
+func TestLazyTail(t *testing.T) {
+	fs := vfs.NewMem(1)
+	require.NoError(t, fs.MkdirAll("log"))
+	var next uint64
+	w := NewWriter(writerOptions(fs, &next), Position{}, nil)
+	require.NoError(t, w.Rotate(group1("")))
+	require.NoError(t, fs.SyncDir("."))
+	for g := range 8 {
+		require.NoError(t, w.Write(group1(fmt.Sprint("group ", g))))
+	}
+	for seed := range uint64(300) {
+		got, _, err := replayed(fs.Crash(seed), 1)
+		require.NoError(t, err)
+		for i, p := range got[1:] {
+			require.Equal(t, fmt.Sprint("group ", i), p)
+		}
+	}
+	require.NoError(t, w.Close())
+}
+
+// TestForgedGroup stores bytes that look like a later group inside a group that
+// is then torn. That is reported, never skipped, and bounded in time.
+func TestForgedGroup(t *testing.T) {
+	fs := vfs.NewMem(1)
+	require.NoError(t, fs.MkdirAll("log"))
+	var next uint64
+	w := NewWriter(writerOptions(fs, &next), Position{}, nil)
+	require.NoError(t, w.Rotate(group1("")))
+	head := binary.LittleEndian.AppendUint32(nil, 0)
+	head = binary.LittleEndian.AppendUint32(head, 8000)
+	head = binary.LittleEndian.AppendUint64(head, 1)
+	for _, v := range []uint64{9, 9, 9} {
+		head = binary.LittleEndian.AppendUint64(head, v)
+	}
+	require.NoError(t, w.Write(group1(string(bytes.Repeat(head, 1000)))))
+	require.NoError(t, w.Sync())
+	require.NoError(t, fs.Corrupt("log/"+base.LogName(1), base.HeaderBytes+GroupHeaderBytes+1, 1))
+	_, _, err := replayed(fs, 1)
+	require.ErrorIs(t, err, base.ErrCorrupt)
+	require.NoError(t, w.Close())
+}
+
+func FuzzReplay(f *testing.F) {
+	fs := vfs.NewMem(1)
+	chain(f, fs)
+	file, err := fs.Open("log/" + base.LogName(1))
+	require.NoError(f, err)
+	b := make([]byte, 400)
+	_, err = file.ReadAt(b, 0)
+	require.NoError(f, err)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fs := vfs.NewMem(1)
+		require.NoError(t, fs.MkdirAll("log"))
+		file, err := fs.Create("log/" + base.LogName(1))
+		require.NoError(t, err)
+		_, err = file.WriteAt(b, 0)
+		require.NoError(t, err)
+		replayed(fs, 1)
+	})
+}
