@@ -36,9 +36,17 @@ func newStreamConn(e *streamEndpoint, h Handler) *streamConn {
 	return c
 }
 
-func (c *streamConn) Send(head, body []byte) error  { return c.out.send(head, body, false) }
-func (c *streamConn) Queue(head, body []byte) error { return c.out.send(head, body, true) }
+func (c *streamConn) Send(head, body []byte) error  { return c.because(c.out.send(head, body, false)) }
+func (c *streamConn) Queue(head, body []byte) error { return c.because(c.out.send(head, body, true)) }
 func (c *streamConn) Flush()                        { c.out.flush() }
+
+// because adds why the connection is down.
+func (c *streamConn) because(err error) error {
+	if err != ErrDown {
+		return err
+	}
+	return down(c.reason())
+}
 
 func (c *streamConn) Remote() Identity {
 	if id := c.remote.Load(); id != nil {

@@ -132,6 +132,9 @@ func handshake(nc net.Conn, cfg *Config, dialer bool) (Identity, error) {
 		}
 	}
 	theirs, received, err := readHello(nc)
+	if dialer && err == io.EOF {
+		err = errHungUp
+	}
 	if err != nil {
 		return Identity{}, err
 	}
@@ -162,6 +165,8 @@ func handshake(nc net.Conn, cfg *Config, dialer bool) (Identity, error) {
 	}
 	return theirs.identity, refusal
 }
+
+var errHungUp = fmt.Errorf("the peer hung up instead of answering; perhaps it expects TLS, or is not a kvstore node: %w", io.EOF)
 
 // agree applies the rules for two hellos, by which both sides come to the same
 // end.

@@ -232,6 +232,7 @@ func TestBrokenStreams(t *testing.T) {
 					}
 				}
 				time.Sleep(20 * time.Second) // for a length that lies, until the frame is due
+				synctest.Wait()
 				for i, n := range ends {
 					require.Equal(t, 1, n, "%s at byte %d: ends of call %d", fault, at, i)
 				}

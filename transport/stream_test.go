@@ -88,6 +88,11 @@ func TestFramesThatLie(t *testing.T) {
 	require.NoError(t, err)
 	closedSoon(t, nc)
 
+	nc = rawDial(t, srv.Addr())
+	_, err = nc.Write([]byte{100, 0, 0, 0, 0}) // and no more
+	require.NoError(t, err)
+	closedSoon(t, nc)
+
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -193,12 +198,11 @@ func TestDialSomethingElse(t *testing.T) {
 		}
 	})
 	a := openMux(t, TCP(), MuxConfig{})
-	done := make(results, 1)
-	require.NoError(t, a.Peer(ln.Addr().String()).Call(1, soon(), nil, nil, done, 0))
-	r := <-done
-	require.ErrorIs(t, r.err, ErrDown)
-	require.ErrorIs(t, r.err, ErrNotKvstore)
-	require.ErrorIs(t, a.Peer(ln.Addr().String()).Err(), ErrNotKvstore)
+	p := a.Peer(ln.Addr().String())
+	w := &waiter{make(chan error, 1)}
+	err = w.call(p, soon(), nil, nil)
+	require.ErrorIs(t, err, ErrDown)
+	require.ErrorIs(t, err, ErrNotKvstore)
 	ln.Close()
 	server.Wait()
 }
