@@ -8,3 +8,11 @@ func systemNow() time.Time { return time.Now() }
 // maxOffset is how far ahead of the clock a dot in the tree may be for Put to
 // stamp above it: a tree alone has nobody to compare its clock with.
 const maxOffset = 100 * 365 * 24 * time.Hour
+
+// stoppedTimer gives a timer that runs f once it was reset. It never fires by
+// itself, so that virtual time does not run towards it.
+func stoppedTimer(f func()) *time.Timer {
+	t := time.AfterFunc(time.Hour, f)
+	t.Stop()
+	return t
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"time"
 
 	"example.com/kvstore/lsm/internal/manifest"
 )
@@ -61,7 +60,7 @@ func (t *Tree) crowded() bool {
 // compactLoop merges tables, and deletes those that nobody needs any more.
 func (t *Tree) compactLoop() {
 	defer t.workers.Done()
-	retry := time.AfterFunc(math.MaxInt64, func() { kick(t.compactKick) })
+	retry := stoppedTimer(func() { kick(t.compactKick) })
 	defer retry.Stop()
 	for !t.stopped.Load() {
 		err := t.sweep()

@@ -50,7 +50,7 @@ func (t *Tree) Flush() error {
 // flushLoop writes sealed memtables to tables, oldest first.
 func (t *Tree) flushLoop() {
 	defer t.workers.Done()
-	retry := time.AfterFunc(math.MaxInt64, func() { kick(t.flushKick) })
+	retry := stoppedTimer(func() { kick(t.flushKick) })
 	defer retry.Stop()
 	for !t.stopped.Load() && t.failure() == nil {
 		if m, next := t.oldestSealed(); m == nil || !m.Quiet() || t.crowded() {

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"math/bits"
 	"path"
 	"slices"
-	"time"
 
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/manifest"
@@ -70,7 +68,7 @@ func Open(dir string, o *Options) (*Tree, error) {
 // start begins the background work.
 func (t *Tree) start() {
 	if t.o.Sync.every > 0 {
-		t.sync.timer = time.AfterFunc(math.MaxInt64, func() {
+		t.sync.timer = stoppedTimer(func() {
 			t.sync.due.Store(true)
 			t.queue.Kick()
 		})
