@@ -41,6 +41,7 @@ type Cluster struct {
 func Run(t *testing.T, seed uint64, o *Options, scenario func(c *Cluster)) {
 	t.Helper()
 	c := &Cluster{Seed: seed, o: o.withDefaults()}
+	c.trace.keep = c.o.keepTrace
 	defer oneThread()()
 	defer c.watch(t.Name())()
 	synctest.Test(t, func(t *testing.T) {
@@ -66,7 +67,7 @@ func (c *Cluster) stop() {
 			_ = b.db.Close()
 			close(b.ended)
 		}
-		<-n.last.ended
+		<-n.last.Load().ended
 	}
 	if c.T.Failed() {
 		c.T.Logf("seed %d; replay: %s", c.Seed, replayCommand(c.T.Name(), c.Seed))

@@ -14,7 +14,7 @@ func (c *Cluster) LoseDisk(i int) {
 	if n.Runs() {
 		c.T.Fatalf("node %d runs: stop or crash it before its disk is replaced", i)
 	}
-	<-n.last.ended
+	<-n.last.Load().ended
 	n.disk = vfs.NewMem(hashString(c.Seed, fmt.Sprint("disk", i, n.boots)))
 }
 

@@ -6,9 +6,10 @@
 //		c.Ready()
 //		c.Node(0).Put(ctx, "k", []byte("v"))
 //		c.Partition([]int{0, 1}, []int{2})
+//		c.Heal()
 //		c.Crash(1) // what was not synced may be gone
 //		c.Restart(1)
-//		c.Heal()
+//		c.Check()
 //	})
 //
 // The nodes are the real ones: real goroutines in a testing/synctest bubble. Only
@@ -20,9 +21,28 @@
 //
 // A seed decides the fate of every message and the time of every disk operation,
 // each by a hash of the seed and of its place, so that a draw more here does not
-// change what happens there. Events happen one at a time: each at a virtual
-// instant of its own, and the next only when all goroutines have come to rest.
-// Cluster.Trace is a hash over all of them; Replay runs a scenario in a child
-// process without the scheduler's remaining freedoms, where one seed has one
-// trace.
+// change what happens there. Every event has a virtual instant of its own, and
+// the next one comes only when all goroutines have come to rest; goroutines that
+// one event wakes take turns on one thread. So one seed has one trace, of which
+// Cluster.Trace is a hash. (Under the race detector they run side by side.)
+//
+// Seeds runs a test for many seeds. A failure prints the command that runs the
+// seed again:
+//
+//	go test ./mypackage -count=1 -run '^TestCart$' -seed 17
+//
+// # Faults and checks
+//
+// Faults are called by name (Crash, Partition, Cut, Skew, SlowDisk, Freeze …) or
+// come by themselves in a Storm. Calls through Node.Get, Put and Delete make a
+// history; Check judges it at the end:
+//
+//	kvtest.Seeds(t, 20, func(t *testing.T, seed uint64) {
+//		kvtest.Run(t, seed, &kvtest.Options{Nodes: 5, Loss: 0.01}, func(c *kvtest.Cluster) {
+//			c.Ready()
+//			go workload(c)
+//			c.Storm(time.Minute)
+//			c.Check()
+//		})
+//	})
 package kvtest

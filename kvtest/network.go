@@ -27,13 +27,13 @@ func (c *Cluster) Heal() { c.net.Heal() }
 // fate decides about the n-th message of a link.
 func (c *Cluster) fate(l transport.Link, n uint64) transport.Fate {
 	from, to := c.named(l.From), c.named(l.To)
-	if from.last.dead.Load() { // nobody hears what is left of the process
+	if from.last.Load().dead.Load() { // nobody hears what is left of the process
 		return transport.Fate{Drop: true}
 	}
 	f := transport.Chances{Seed: c.Seed, Drop: c.o.Loss, Duplicate: c.o.Duplicate, MinDelay: c.o.MinDelay, MaxDelay: c.o.MaxDelay}.Fate(l, n)
 	f.Delay += max(from.thaw(), to.thaw())
 	f.Delay += c.align(from.Index*len(c.nodes)+to.Index, f.Delay)
-	if to.last.dead.Load() {
+	if to.last.Load().dead.Load() {
 		f.Drop = true
 	}
 	c.trace.add(c.Now(), "message %s>%s #%d lost %v copies %d delay %d", l.From, l.To, n, f.Drop, f.Copies, f.Delay)

@@ -38,7 +38,7 @@ type Node struct {
 	frozen atomic.Int64 // until this virtual time
 
 	boot atomic.Pointer[boot] // nil while it is down
-	last *boot                // the latest one
+	last atomic.Pointer[boot] // the latest one, never nil
 }
 
 // A boot is one start of a node.
@@ -53,7 +53,9 @@ type boot struct {
 func newNode(c *Cluster, i int) *Node {
 	none := &boot{ended: make(chan struct{})}
 	close(none.ended)
-	return &Node{Index: i, c: c, name: fmt.Sprint("n", i), addr: fmt.Sprintf("n%d:1", i), disk: vfs.NewMem(hashString(c.Seed, fmt.Sprint("disk", i))), last: none}
+	n := &Node{Index: i, c: c, name: fmt.Sprint("n", i), addr: fmt.Sprintf("n%d:1", i), disk: vfs.NewMem(hashString(c.Seed, fmt.Sprint("disk", i)))}
+	n.last.Store(none)
+	return n
 }
 
 // ID is the node's id in the cluster, Addr its address.
@@ -77,11 +79,11 @@ func (c *Cluster) Restart(i int) {
 		c.T.Errorf("node %d runs already", i)
 		return
 	}
-	<-n.last.ended
+	<-n.last.Load().ended
 	n.boots++
 	b := &boot{ended: make(chan struct{})}
 	b.crashed, b.crash = context.WithCancel(context.Background())
-	n.last = b
+	n.last.Store(b)
 	o := &kvstore.Options{
 		NodeID: n.name, Listen: n.addr, Transport: c.net.Transport(n.name), Clock: n.now,
 		FS:          vfs.Faulty(n.disk, func(op vfs.Op) error { return n.operate(op, b) }),

@@ -25,6 +25,8 @@ type Options struct {
 	// MinSync and MaxSync bound the time of a sync of a disk; default 100 µs to
 	// 1 ms. Other operations take no time.
 	MinSync, MaxSync time.Duration
+
+	keepTrace bool // as text, for this package's own tests
 }
 
 func (o *Options) withDefaults() Options {

@@ -4,8 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
-	"sync"
 	"testing"
 )
 
@@ -33,29 +31,5 @@ func Seeds(t *testing.T, n int, test func(t *testing.T, seed uint64)) {
 	}
 	for seed := uint64(1); seed <= uint64(n); seed++ {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { test(t, seed) })
-	}
-}
-
-// threads counts the bubbles that need one thread.
-var threads struct {
-	sync.Mutex
-	users, before int
-}
-
-// oneThread lets goroutines take turns on one thread until the function it
-// returns is called: then those that one event wakes mostly run in one order. It
-// has no part in what is right.
-func oneThread() (restore func()) {
-	threads.Lock()
-	defer threads.Unlock()
-	if threads.users++; threads.users == 1 {
-		threads.before = runtime.GOMAXPROCS(1)
-	}
-	return func() {
-		threads.Lock()
-		defer threads.Unlock()
-		if threads.users--; threads.users == 0 {
-			runtime.GOMAXPROCS(threads.before)
-		}
 	}
 }

@@ -43,10 +43,9 @@ func chaos(c *Cluster, clients, calls int) {
 }
 
 // runChaos gives the trace of one run and its lines.
-func runChaos(t *testing.T, seed uint64, keep bool) (hash uint64, lines []string) {
-	o := Options{Nodes: 3 + int(seed%3), Loss: 0.02, Duplicate: 0.02, Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = 2 * time.Second }}
+func runChaos(t *testing.T, seed uint64) (hash uint64, lines []string) {
+	o := Options{keepTrace: true, Nodes: 3 + int(seed%3), Loss: 0.02, Duplicate: 0.02, Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = 2 * time.Second }}
 	Run(t, seed, &o, func(c *Cluster) {
-		c.trace.keep = keep
 		chaos(c, 6, 60)
 		hash = c.Trace()
 		lines = c.trace.mu.lines
@@ -57,11 +56,13 @@ func runChaos(t *testing.T, seed uint64, keep bool) (hash uint64, lines []string
 // TestTrace: one seed gives one trace, and another seed another.
 func TestTrace(t *testing.T) {
 	seen := map[uint64]uint64{}
-	Seeds(t, 5, func(t *testing.T, seed uint64) {
-		first, lines := runChaos(t, seed, true)
+	Seeds(t, 20, func(t *testing.T, seed uint64) {
+		first, lines := runChaos(t, seed)
+		if parallel {
+			return
+		}
 		for range 2 {
-			again, others := runChaos(t, seed, true)
-			if again != first {
+			if again, others := runChaos(t, seed); again != first {
 				requireSameLines(t, lines, others)
 			}
 		}
