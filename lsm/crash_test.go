@@ -151,7 +151,7 @@ func TestCrash(t *testing.T) {
 		if i%15 == 0 {
 			w.goOn(t, w.mu.points[i], n)
 		}
-		if i%151 == 0 || torture {
+		if i%151 == 0 || torture && i%17 == 0 {
 			again += w.crashAgain(t, p)
 		}
 	}

@@ -71,7 +71,7 @@ func (t *Tree) write(r Record) error {
 
 // Apply joins records that carry their dots, in any order, any number of times.
 // On return they are visible, and durable as Options.Sync says. Keys and values
-// are copied. The records are brought into normal form in place: bounds of
+// are copied; a token is taken as it is. The records are brought into normal form in place: bounds of
 // causal ones are computed, and a causal one that is what a plain write makes
 // becomes that. Newer is set as Record describes. Errors are as for Put, and
 // hold for the whole batch.
