@@ -127,7 +127,7 @@ func stress(tree *Tree, keys []*counterKey, stop <-chan struct{}) error {
 
 // TestStress closes a busy tree at random points and reopens it.
 func TestStress(t *testing.T) {
-	rounds := 6
+	rounds := 4
 	if torture {
 		rounds = 300
 	}
