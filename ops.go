@@ -266,7 +266,7 @@ func (db *DB) get(ctx context.Context, key string, level Consistency) (Item, err
 // Owners beyond the quorum that answered with less are repaired without waiting.
 func (db *DB) writeBack(ctx context.Context, v *view, c *readCall, out *readResult, qe *QuorumError, deadline time.Time) error {
 	quorum := len(c.targets)/2 + 1
-	if !out.joined.Found() || out.agreed && (out.count >= quorum || qe.Required < quorum) {
+	if !defences.WriteBack || !out.joined.Found() || out.agreed && (out.count >= quorum || qe.Required < quorum) {
 		return nil
 	}
 	var room [replica.MaxOwners]target

@@ -222,6 +222,9 @@ func (c *writeCall) localDone(err error) {
 
 // answer notes owner i's reply.
 func (c *writeCall) answer(i int, p replica.Reply) {
+	if p.Status == replica.Superseded && !defences.Restamp {
+		p.Status = replica.OK
+	}
 	c.mu.Lock()
 	switch p.Status {
 	case replica.OK:

@@ -9,8 +9,12 @@ import (
 	"example.com/kvstore/internal/check"
 )
 
-// An Op is one call of a Node as its caller saw it.
-type Op = check.Op
+// An Op is one call of a Node as its caller saw it; a Violation is one that
+// contradicts the promises.
+type (
+	Op        = check.Op
+	Violation = check.Violation
+)
 
 // maxReported bounds the violations that Check prints.
 const maxReported = 10
@@ -30,6 +34,18 @@ func (c *Cluster) History() []Op {
 // All calls must have ended, all nodes run, and the faults be healed.
 func (c *Cluster) Check() {
 	c.T.Helper()
+	violations := c.Violations()
+	for _, v := range violations[:min(len(violations), maxReported)] {
+		c.T.Errorf("%v", v)
+	}
+	if more := len(violations) - maxReported; more > 0 {
+		c.T.Errorf("and %d more violations", more)
+	}
+}
+
+// Violations gives what Check would report.
+func (c *Cluster) Violations() []Violation {
+	c.T.Helper()
 	c.Settle()
 	history := c.History()
 	var keys []string
@@ -40,14 +56,7 @@ func (c *Cluster) Check() {
 	for i, key := range slices.Compact(keys) {
 		c.readAtAll(c.nodes[i%len(c.nodes)], key)
 	}
-	final := c.History()[len(history):]
-	violations := check.All(history, final)
-	for _, v := range violations[:min(len(violations), maxReported)] {
-		c.T.Errorf("%v", v)
-	}
-	if more := len(violations) - maxReported; more > 0 {
-		c.T.Errorf("and %d more violations", more)
-	}
+	return check.All(history, c.History()[len(history):])
 }
 
 // readAtAll reads until all owners have answered.

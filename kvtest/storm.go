@@ -19,9 +19,10 @@ type storm struct {
 
 // Storm lets faults happen for d: nodes crash, stop and come back, partitions
 // and one-way cuts come and go, clocks are set and drift within what
-// Options.MaxClockOffset allows, disks are slow, nodes freeze. Most of the time
-// a majority of the nodes is unharmed. Afterwards all faults are healed and all
-// nodes run, though they may not be Settled yet.
+// Options.MaxClockOffset allows, disks are slow, nodes freeze, and now and then
+// the power fails everywhere at once. Most of the time a majority of the nodes is
+// unharmed. Afterwards all faults are healed and all nodes run, though they may
+// not be Settled yet.
 //
 // The seed of the cluster decides everything.
 func (c *Cluster) Storm(d time.Duration) {
@@ -84,8 +85,23 @@ func (s *storm) strike() {
 		c.SlowDisk(i, time.Duration(s.Int64N(int64(50*time.Millisecond))))
 	case p < 96:
 		c.SlowDisk(i, 0)
+	case p < 97:
+		s.blackout()
 	default:
 		c.Freeze(i, time.Duration(s.Int64N(int64(3*time.Second))))
+	}
+}
+
+// blackout cuts the power of all nodes at once, for a moment.
+func (s *storm) blackout() {
+	for i, n := range s.c.nodes {
+		if n.Runs() {
+			s.c.Crash(i)
+		}
+	}
+	time.Sleep(time.Duration(s.Int64N(int64(time.Second))))
+	for i := range s.c.nodes {
+		s.c.Restart(i)
 	}
 }
 
