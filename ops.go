@@ -148,12 +148,12 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 	for range maxAttempts {
 		v, err := db.serving()
 		if err != nil {
-			return Version{}, err
+			return Version{}, w.abandoned(err, earlier)
 		}
 		targets, alive := v.targets(room[:0], v.ring.Partition(token))
 		need, err := w.level.required(len(targets))
 		if err != nil {
-			return Version{}, err
+			return Version{}, w.abandoned(err, earlier)
 		}
 		qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, Required: need, Alive: alive, outcome: earlier}
 		if alive < need {
@@ -162,13 +162,13 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 		if restamp {
 			stamp, err := db.clock.next(above)
 			if err != nil {
-				return Version{}, err
+				return Version{}, w.abandoned(err, earlier)
 			}
 			w.rec.Dot = vclock.Dot{Stamp: stamp, Actor: db.actor}
 		}
 		c := db.writes.get()
 		if c == nil {
-			return Version{}, fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight)
+			return Version{}, w.abandoned(fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight), earlier)
 		}
 		db.sweeper.wake()
 		out := c.write(v, key, w.rec, targets, need, false, deadline, ctx.Done())
@@ -176,10 +176,10 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 			c.release()
 			return plainVersion(w.rec.Dot), nil
 		}
-		if out.outcome == Unknown {
-			earlier = Unknown
-		}
 		restamp = out.Verdict == replica.Restamp
+		if restamp || out.outcome == Unknown {
+			earlier = Unknown // also an owner that knows a newer dot may keep the older
+		}
 		switch {
 		case restamp:
 			db.metrics.restamps.Add(1)
@@ -189,7 +189,7 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 		case out.epoch > v.epoch.Number:
 			c.release()
 			if err := db.awaitEpoch(ctx, out.epoch, deadline); err != nil {
-				qe.Replicas = nil
+				qe.outcome = earlier
 				return Version{}, qe.failed(err)
 			}
 			continue
@@ -199,6 +199,15 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 		return Version{}, qe.failed(waitError(ctx, out.Verdict))
 	}
 	return Version{}, fmt.Errorf("%w: the write was superseded or found a newer epoch %d times in a row", ErrTimeout, maxAttempts)
+}
+
+// abandoned is the error of a write that is given up between two attempts: err,
+// and that the earlier ones may have left something, if so.
+func (w *pendingWrite) abandoned(err error, earlier Outcome) error {
+	if earlier == NotApplied {
+		return err
+	}
+	return QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: earlier}.failed(err)
 }
 
 func (db *DB) get(ctx context.Context, key string, level Consistency) (Item, error) {
