@@ -222,13 +222,15 @@ func (r *reader) batch() (frames, size int, err error) {
 	return frames, size, err
 }
 
-// end closes a batch: the replies leave.
+// end closes a batch: the replies leave. Who sends after held is cleared wakes
+// the writer; what was sent before is flushed here.
 func (r *reader) end(frames int) {
 	r.c.e.count.framesIn.Add(uint64(frames))
-	r.c.h.BatchEnd(r.c)
-	if r.c.out.held.Load() {
-		r.c.out.flush()
+	if r.hold {
+		r.c.out.held.Store(false)
+		defer r.c.out.flush()
 	}
+	r.c.h.BatchEnd(r.c)
 }
 
 // limitTime sees to it that a frame that has begun arrives within FrameTimeout,

@@ -109,7 +109,6 @@ func (o *out) send(head, body []byte, lazy bool) error {
 // somebody else is writing, that one will not stop before the buffer is empty.
 func (o *out) flush() {
 	o.mu.Lock()
-	o.held.Store(false)
 	if o.mu.writing || o.mu.closed || o.mu.nc == nil || o.mu.frames == 0 {
 		o.mu.Unlock()
 		return

@@ -126,7 +126,7 @@ func (in *inbound) Receive(c Conn, msg []byte) {
 
 func (in *inbound) BatchEnd(c Conn) {
 	in.batch = time.Time{}
-	c.Flush()
+	c.Flush() // for transports that wait to be told
 }
 
 func (in *inbound) Closed(Conn, error) {}
