@@ -27,6 +27,8 @@ type stamper struct {
 	*vclock.Clock
 	wall func() time.Time
 	sys  *system
+	// floor is the ceiling of the former life: no stamp below it is issued.
+	floor uint64
 	// raising is a lock that may be held across a sync: capacity 1, full when
 	// held. It guards ceiling.
 	raising chan struct{}
@@ -40,14 +42,25 @@ func newStamper(wall func() time.Time, maxOffset time.Duration, sys *system) (*s
 	if err != nil {
 		return nil, err
 	}
-	s := &stamper{Clock: vclock.NewClock(wall, maxOffset, floor), wall: wall, sys: sys, raising: make(chan struct{}, 1), ceiling: floor}
+	s := &stamper{Clock: vclock.NewClock(wall, maxOffset, floor), wall: wall, sys: sys, floor: floor, raising: make(chan struct{}, 1), ceiling: floor}
 	s.SetCeiling(floor)
 	return s, nil
 }
 
-// lead is how far the first stamp would be ahead of the wall clock.
+// lead is how far the stamps of the former life may be ahead of the wall clock.
+// Before that is over the node does not coordinate. What peers with faster clocks
+// say has no part in it.
 func (s *stamper) lead() time.Duration {
-	return vclock.StampTime(s.Clock.Now()).Sub(s.wall())
+	return vclock.StampTime(s.floor).Sub(s.wall())
+}
+
+// Now is the stamp that messages carry: none as long as it would tell of the
+// floor, which is ahead of every clock, and of nothing else.
+func (s *stamper) Now() uint64 {
+	if s.lead() > 0 {
+		return 0
+	}
+	return s.Clock.Now()
 }
 
 // next issues a stamp above `above` and above every stamp issued or observed.
