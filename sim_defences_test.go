@@ -66,6 +66,7 @@ func storm(t *testing.T, seed uint64, set func(*kvstore.Options)) (violations []
 		c.Ready()
 		w := &crowd{c: c, keys: 3, nodes: []int{0, 1, 2}, think: 5 * time.Millisecond}
 		w.start(6)
+		defer w.leave()
 		c.Storm(5 * time.Second)
 		w.leave()
 		violations = c.Violations()

@@ -32,6 +32,7 @@ func TestSimMixed(t *testing.T) {
 				w.nodes = append(w.nodes, i)
 			}
 			w.start(4 + int(seed%5))
+			defer w.leave()
 			c.Storm(10 * time.Second)
 			w.leave()
 			c.Check()

@@ -112,7 +112,7 @@ func (w *crowd) call(ctx context.Context, draw *rand.Rand, n *kvtest.Node, key s
 	return kind, err
 }
 
-// leave waits until all clients are gone.
+// leave waits until all clients are gone. It may be called again.
 func (w *crowd) leave() {
 	w.gone.Store(true)
 	w.clients.Wait()
