@@ -285,8 +285,7 @@ func (w *window) search(segment uint64, off int64, next uint64) (bool, error) {
 	id := binary.LittleEndian.AppendUint64(nil, segment)
 	budget := searchFactor * w.size
 	for off+GroupHeaderBytes <= w.size {
-		h, err := w.bytes(off, GroupHeaderBytes)
-		if err != nil {
+		if _, err := w.bytes(off, GroupHeaderBytes); err != nil {
 			return false, err
 		}
 		b := w.buf[off-w.start:] // all that is in memory
@@ -296,7 +295,7 @@ func (w *window) search(segment uint64, off int64, next uint64) (bool, error) {
 			continue
 		}
 		off += int64(i)
-		h, err = w.bytes(off, GroupHeaderBytes)
+		h, err := w.bytes(off, GroupHeaderBytes)
 		if err != nil || len(h) < GroupHeaderBytes {
 			return false, err
 		}
