@@ -175,7 +175,14 @@ func (c *readCall) Complete(tag uint64, body []byte, err error) {
 
 // note files target i's answer and wakes the coordinator if that decided the
 // call. It reports whether another owner should be asked instead.
+//
+// A record stamped further ahead than clocks may differ is refused, like any such
+// stamp: if it were joined and written back, nobody could write above it before
+// that time has come.
 func (c *readCall) note(i int, p replica.Reply, err error) (askNext bool) {
+	if err == nil && c.db.clock.Observe(p.Record.Dot.Stamp) != nil {
+		err = ErrClockSkew
+	}
 	c.mu.Lock()
 	if c.mu.settled { // the coordinator may be using the joined value
 		c.mu.Unlock()

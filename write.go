@@ -222,8 +222,16 @@ func (c *writeCall) localDone(err error) {
 
 // answer notes owner i's reply.
 func (c *writeCall) answer(i int, p replica.Reply) {
-	if p.Status == replica.Superseded && !defences.Restamp {
-		p.Status = replica.OK
+	if p.Status == replica.Superseded {
+		switch {
+		case !defences.Restamp:
+			p.Status = replica.OK
+		case c.db.clock.Observe(p.Dot.Stamp) != nil:
+			// The owner took a stamp that its peers refuse; it may have kept this
+			// write too.
+			c.fail(i, ErrClockSkew, true)
+			return
+		}
 	}
 	c.mu.Lock()
 	switch p.Status {
