@@ -75,7 +75,11 @@ func (c *readCall) read(v *view, key []byte, targets []target, need int, deadlin
 	// Remote owners first, so that they work while this node reads its own.
 	local := -1
 	for range need {
-		if i := c.next(); c.targets[i].peer == nil {
+		i := c.next()
+		if i < 0 {
+			break // those that could not be sent to have used up all targets
+		}
+		if c.targets[i].peer == nil {
 			local = i
 		} else {
 			c.ask(i)

@@ -46,11 +46,11 @@ func TestSimJoin(t *testing.T) {
 			c.Settle()
 			for i := range c.Nodes() {
 				var err error
-				for try := range 5 { // a call does not survive the loss of both its messages
-					if _, err = c.Node(i).Put(ctx, "k", check.Value("k", 10*i+try, 80)); err == nil {
+				for try := range 20 { // calls, and attempts to connect, do not survive a loss
+					if _, err = c.Node(i).Put(ctx, "k", check.Value("k", 100*i+try, 80)); err == nil {
 						break
 					}
-					time.Sleep(time.Second)
+					time.Sleep(3 * time.Second)
 				}
 				require.NoError(c.T, err)
 			}
