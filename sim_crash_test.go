@@ -42,7 +42,7 @@ func TestSimPowerCutKeepsDirectory(t *testing.T) {
 func TestSimPowerCut(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		t.Run(fmt.Sprint(nodes, " nodes"), func(t *testing.T) {
-			kvtest.Seeds(t, 8, func(t *testing.T, seed uint64) {
+			few(t, 8, func(t *testing.T, seed uint64) {
 				o := &kvtest.Options{Nodes: nodes, Configure: func(_ int, o *kvstore.Options) { o.MemoryBytes = 1 << 20 }}
 				simulate(t, seed, o, func(c *kvtest.Cluster) {
 					waitMembers(c, nodes)

@@ -20,7 +20,7 @@ import (
 // one node of three crashes and comes back. Only calls that the crashed node was
 // coordinating fail.
 func TestSimOneOfThreeDown(t *testing.T) {
-	kvtest.Seeds(t, 5, func(t *testing.T, seed uint64) {
+	few(t, 5, func(t *testing.T, seed uint64) {
 		simulate(t, seed, nil, func(c *kvtest.Cluster) {
 			c.Ready()
 			var calls, crashed atomic.Int64
@@ -81,7 +81,7 @@ func serves(n *kvtest.Node) bool {
 // TestSimLossAndReordering: with 5 % loss, duplicates and messages that overtake
 // each other, every call that succeeds keeps its promise, and most succeed.
 func TestSimLossAndReordering(t *testing.T) {
-	kvtest.Seeds(t, 3, func(t *testing.T, seed uint64) {
+	few(t, 3, func(t *testing.T, seed uint64) {
 		o := &kvtest.Options{Nodes: 5, Loss: 0.05, Duplicate: 0.05, MaxDelay: 20 * time.Millisecond}
 		simulate(t, seed, o, func(c *kvtest.Cluster) {
 			c.Ready()
@@ -136,7 +136,7 @@ func TestSimReadNeverGoesBack(t *testing.T) {
 // TestSimCloseDuringTraffic: nodes are closed while clients call them. Calls end,
 // and no goroutine is left: else the bubble would not end.
 func TestSimCloseDuringTraffic(t *testing.T) {
-	kvtest.Seeds(t, 10, func(t *testing.T, seed uint64) {
+	few(t, 10, func(t *testing.T, seed uint64) {
 		simulate(t, seed, nil, func(c *kvtest.Cluster) {
 			c.Ready()
 			w := &crowd{c: c, keys: 5, nodes: []int{0, 1, 2}, think: time.Millisecond}

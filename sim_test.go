@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,7 +20,7 @@ import (
 
 // The tests named TestSim run clusters of whole nodes under simulated time,
 // network and disks. Those named for one fault use one seed, or a few; TestSimMixed
-// is the one that -seeds is for.
+// and TestSimJoin are those that -seeds is for.
 
 // simulate runs a scenario, but not with -short.
 func simulate(t *testing.T, seed uint64, o *kvtest.Options, scenario func(c *kvtest.Cluster)) {
@@ -32,6 +33,16 @@ func simulate(t *testing.T, seed uint64, o *kvtest.Options, scenario func(c *kvt
 		simulated.calls.Add(int64(len(c.History())))
 		simulated.time.Add(int64(c.Now()))
 	})
+}
+
+// few runs a scenario for seeds 1 to n, which -seeds does not change.
+func few(t *testing.T, n int, test func(t *testing.T, seed uint64)) {
+	if os.Getenv("KVSTORE_TORTURE") != "" {
+		n *= 20
+	}
+	for seed := uint64(1); seed <= uint64(n); seed++ {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { test(t, seed) })
+	}
 }
 
 // simulated is what the scenarios so far add up to.
