@@ -41,6 +41,7 @@ type caller struct {
 	chunk, chunkEnd          uint64         // of a fill
 	taken                    *atomic.Uint64 // by all callers of a fill
 	tally                    tally
+	failure                  error
 }
 
 // drive runs a workload with all its callers and waits for them. The first wrong
@@ -59,7 +60,7 @@ func drive(e engine, w workload, o driveOptions) (driven, error) {
 		callers[i] = c
 	}
 	var wg sync.WaitGroup
-	var failure atomic.Pointer[error]
+	var failed atomic.Bool
 	start := time.Now()
 	for i, c := range callers {
 		wg.Go(func() {
@@ -68,13 +69,13 @@ func drive(e engine, w workload, o driveOptions) (driven, error) {
 			if w.Fill {
 				quota = 0 // shared, see step
 			}
-			for began := time.Duration(0); failure.Load() == nil && (quota == 0 || n < quota); {
+			for began := time.Duration(0); !failed.Load() && (quota == 0 || n < quota); {
 				more, err := c.step()
 				if err != nil {
-					failure.CompareAndSwap(nil, &err)
-					return
+					c.failure = err
+					failed.Store(true)
 				}
-				if !more {
+				if err != nil || !more {
 					return
 				}
 				ended := time.Since(start)
@@ -100,8 +101,10 @@ func drive(e engine, w workload, o driveOptions) (driven, error) {
 		d.userBytes += c.put * uint64(keyBytes+w.ValueBytes)
 		d.inserted = append(d.inserted, c.inserted)
 	}
-	if err := failure.Load(); err != nil {
-		return d, *err
+	for _, c := range callers {
+		if c.failure != nil {
+			return d, c.failure
+		}
 	}
 	return d, nil
 }

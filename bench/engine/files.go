@@ -29,8 +29,12 @@ func eachFile(dir string, visit func(path string, info fs.FileInfo) error) error
 	})
 }
 
-// dropPages makes the page cache forget the files of a directory.
+// dropPages makes the page cache forget the files of a directory, which this
+// process may have open and mapped.
 func dropPages(dir string) error {
+	if err := unmapPages(dir); err != nil {
+		return err
+	}
 	return eachFile(dir, func(path string, _ fs.FileInfo) error { return dropFile(path) })
 }
 

@@ -99,7 +99,10 @@ func tabulate(results []result) string {
 					cell := "n/a"
 					if of := r.ratios(name); len(of) > 0 {
 						s := spreadOf(of)
-						cell = fmt.Sprintf("%.2f (%.2f to %.2f)", s.median, s.low, s.high)
+						cell = fmt.Sprintf("%.2f", s.median)
+						if len(of) > 1 {
+							cell = fmt.Sprintf("%.2f (%.2f to %.2f)", s.median, s.low, s.high)
+						}
 					}
 					cells = append(cells, cell)
 				}

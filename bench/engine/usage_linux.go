@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -62,6 +64,33 @@ func dropFile(path string) error {
 		return err
 	}
 	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
+
+// unmapPages gives up this process's hold on the pages of the files of a
+// directory that it has mapped. The mappings stay, and so do the changes in them.
+func unmapPages(dir string) error {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(maps)) {
+		words := strings.Fields(line) // range, rights, offset, device, inode, path
+		if len(words) != 6 || !strings.HasPrefix(words[5], dir+"/") || !strings.HasSuffix(words[1], "s") {
+			continue
+		}
+		var from, to uintptr
+		if _, err := fmt.Sscanf(words[0], "%x-%x", &from, &to); err != nil {
+			return err
+		}
+		if _, _, e := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED); e != 0 {
+			return fmt.Errorf("madvise %s: %w", words[5], e)
+		}
+	}
+	return nil
 }
 
 // syncData makes what was written to a file durable.

@@ -18,6 +18,7 @@ func cpuTime() time.Duration              { return 0 }
 func deviceBytes() (read, written uint64) { return 0, 0 }
 func resident() (peak, anonymous uint64)  { return 0, 0 }
 func dropFile(string) error               { return errors.ErrUnsupported }
+func unmapPages(string) error             { return errors.ErrUnsupported }
 func syncData(f *os.File) error           { return f.Sync() }
 
 func diskBytes(dir string, logs []string) (all, tables uint64) {
