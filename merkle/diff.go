@@ -219,6 +219,9 @@ func (d *Diff) compareParts(leaf uint32, s *selection, theirs []uint64) (differ 
 	}
 	c := cut{leaf: leaf, span: mine.span}
 	for i, chain := range mine.chains {
+		if theirs[i] != 0 && uint64(i) >= slicesOf(mine.span) {
+			return false, fmt.Errorf("%w: slice %d of shorts %x to %x", ErrMalformed, i, mine.span.Lo, mine.span.Hi)
+		}
 		if d.salt.Short(chain) != theirs[i] {
 			c.indexes = append(c.indexes, uint32(i))
 		}

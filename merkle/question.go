@@ -77,9 +77,12 @@ func decodeQuestion(data []byte) (q question, err error) {
 	case q.level == sliced && len(data) >= 20:
 		q.leaf = binary.BigEndian.Uint32(data)
 		q.span = Range{binary.BigEndian.Uint64(data[4:]), binary.BigEndian.Uint64(data[12:])}
-		nodes, data = Slices, data[20:]
+		data = data[20:]
+		if uint64(q.leaf) < q.shape.leaves() && q.span.Lo <= q.span.Hi {
+			nodes = slicesOf(q.span)
+		}
 	}
-	if nodes == 0 || uint64(q.leaf) >= q.shape.leaves() || q.span.Lo > q.span.Hi {
+	if nodes == 0 {
 		return q, fmt.Errorf("%w: request for level %d, leaf %d, shorts %x to %x", ErrMalformed, q.level, q.leaf, q.span.Lo, q.span.Hi)
 	}
 	q.indexes, err = decodeIndexes(data, nodes)

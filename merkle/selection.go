@@ -42,6 +42,10 @@ func (s *selection) holds(short uint64) bool {
 	return ok
 }
 
+// slicesOf is the number of slices of span that hold shorts: fewer than Slices where
+// the span is that small.
+func slicesOf(span Range) uint64 { return span.index(Slices, span.Hi) + 1 }
+
 // An entry is a record as it is listed.
 type entry struct{ token, short uint64 }
 
