@@ -16,16 +16,20 @@ func (c *Cluster) watch(name string) (stop func()) {
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
-		timer := time.NewTicker(stallAfter)
+		const looks = 10 // for an event in stallAfter
+		timer := time.NewTicker(stallAfter / looks)
 		defer timer.Stop()
-		for seen := uint64(0); ; {
+		for seen, idle := uint64(0), 0; ; {
 			select {
 			case <-done:
 				return
 			case <-timer.C:
 			}
 			events := c.trace.events.Load()
-			if events == seen {
+			if idle++; events != seen {
+				idle = 0
+			}
+			if idle == looks {
 				stacks := make([]byte, 16<<20)
 				stacks = stacks[:runtime.Stack(stacks, true)]
 				// Not t.Fatal: the bubble would never end.
