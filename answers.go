@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
@@ -21,6 +22,7 @@ var (
 	errNotOwner   = errors.New("owns no copy of the key")
 	errStale      = errors.New("knows a newer epoch")
 	errLost       = errors.New("connection lost")
+	errUncertain  = errors.New("may or may not have it: its log failed")
 	errDown       = errors.New("dead or not reachable")
 )
 
@@ -45,6 +47,8 @@ func statusError(s replica.Status) error {
 		return ErrClockSkew
 	case replica.Invalid:
 		return ErrInvalid
+	case replica.Uncertain:
+		return errUncertain
 	}
 	return errors.New(s.String())
 }
@@ -52,6 +56,10 @@ func statusError(s replica.Status) error {
 // errorStatus is what a replica answers when its engine fails.
 func errorStatus(err error) replica.Status {
 	switch {
+	case errors.Is(err, lsm.ErrUncertain):
+		return replica.Uncertain
+	case isAny(err, lsm.ErrInvalid, lsm.ErrKeyTooLarge, lsm.ErrValueTooLarge):
+		return replica.Invalid
 	case errors.Is(err, lsm.ErrOverloaded):
 		return replica.Overloaded
 	case errors.Is(err, lsm.ErrNoSpace):
@@ -63,7 +71,7 @@ func errorStatus(err error) replica.Status {
 	case errors.Is(err, lsm.ErrClosed):
 		return replica.NotReady
 	}
-	return replica.Failed
+	return replica.Uncertain
 }
 
 // engineError translates an error of the own engine, on the data path.
@@ -71,6 +79,8 @@ func engineError(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, lsm.ErrUncertain):
+		return fmt.Errorf("%w: %w", errUncertain, err)
 	case errors.Is(err, lsm.ErrOverloaded):
 		return fmt.Errorf("%w: %w", ErrOverloaded, err)
 	case errors.Is(err, lsm.ErrNoSpace):
@@ -83,17 +93,6 @@ func engineError(err error) error {
 		return ErrClosed
 	}
 	return err
-}
-
-// writeUnknown reports whether a write that the own engine failed may be in its
-// log all the same: only a refusal before the log was touched leaves nothing.
-func writeUnknown(err error) bool {
-	for _, refusal := range []error{lsm.ErrOverloaded, lsm.ErrNoSpace, lsm.ErrClosed, lsm.ErrInvalid} {
-		if errors.Is(err, refusal) {
-			return false
-		}
-	}
-	return true
 }
 
 // openError translates an error of lsm.Open.
@@ -110,19 +109,25 @@ func openError(dir string, err error) error {
 
 // sendError translates an error of Peer.Call, after which nothing was sent.
 func sendError(err error) error {
-	if errors.Is(err, transport.ErrBusy) {
+	switch {
+	case errors.Is(err, transport.ErrBusy):
 		return ErrOverloaded
+	case errors.Is(err, transport.ErrDeadline):
+		return ErrTimeout
 	}
 	return errDown
 }
 
 // callError translates the error that a call completed with.
 func callError(err error) error {
+	var remote *transport.RemoteError
 	switch {
 	case errors.Is(err, transport.ErrDeadline):
 		return ErrTimeout
 	case errors.Is(err, transport.ErrClosed):
 		return errLost
+	case errors.As(err, &remote):
+		return statusError(replica.Status(remote.Code))
 	}
 	return err
 }
@@ -154,51 +159,57 @@ func fromEngine(rec lsm.Record) replica.Record {
 	return replica.Record{Dot: rec.Max, Causal: rec.Kind == lsm.Causal, Tombstone: rec.Kind == lsm.Tombstone, Deadline: rec.Deadline, Value: rec.Value}
 }
 
-// unavailable completes the error of a call refused before anything was sent.
-func (e QuorumError) unavailable(targets []target) error {
+// fail gives the call's error, for a cause that ended it. A cause that promises
+// that nothing was stored cannot stand when something may have been: then the
+// error is ErrPartial and the cause is in its text.
+func (e QuorumError) fail(cause error) error {
+	e.kind = cause
+	switch {
+	case isAny(cause, ErrTimeout, context.Canceled):
+	case e.outcome == Unknown && cause != ErrPartial:
+		e.kind, e.cause = ErrPartial, cause
+	case e.outcome != Unknown && cause == ErrPartial:
+		if shared := e.sharedRefusal(); shared != nil {
+			e.kind = shared
+		} else if e.Op != opGet {
+			e.kind = ErrUnavailable
+		}
+	case !isAny(cause, ErrPartial, ErrUnavailable, ErrDataLoss):
+		return cause // of the call itself, not of its quorum
+	}
+	return &e
+}
+
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
+}
+
+// deadTargets tells of owners that were not asked because too few are alive.
+func deadTargets(targets []target) []ReplicaError {
+	var out []ReplicaError
 	for _, t := range targets {
 		r := ReplicaError{Node: t.id}
 		if t.dead {
 			r.Err = errDown
 		}
-		e.Replicas = append(e.Replicas, r)
+		out = append(out, r)
 	}
-	e.kind = ErrUnavailable
-	return &e
-}
-
-// failed completes the error of a call that was sent. A level that became
-// impossible because time ran out is a timeout. When all that refused did so for
-// one reason and nothing is left behind, that reason is the error.
-func (e QuorumError) failed(kind error) error {
-	e.kind = kind
-	for _, r := range e.Replicas {
-		if kind == ErrPartial && r.Err == ErrTimeout {
-			e.kind = ErrTimeout
-			return &e
-		}
-	}
-	if kind == ErrPartial && e.outcome == NotApplied {
-		e.kind = ErrUnavailable
-		if shared := e.sharedRefusal(); shared != nil {
-			e.kind = shared
-		}
-	}
-	return &e
+	return out
 }
 
 // sharedRefusal is the exported error that every failed replica gave, if any.
 func (e *QuorumError) sharedRefusal() error {
 	for _, kind := range []error{ErrOverloaded, ErrNotReady, ErrClockSkew, ErrNoSpace, ErrReadOnly, ErrInvalid} {
-		all, some := true, false
+		failed, shared := 0, 0
 		for _, r := range e.Replicas {
-			if r.Err == nil || r.Err == errNoAnswer {
-				continue
+			if r.Err != nil && r.Err != errNoAnswer {
+				failed++
+				if errors.Is(r.Err, kind) {
+					shared++
+				}
 			}
-			some = true
-			all = all && errors.Is(r.Err, kind)
 		}
-		if all && some {
+		if failed > 0 && failed == shared {
 			return kind
 		}
 	}
@@ -211,17 +222,16 @@ func waitError(ctx context.Context, v replica.Verdict) error {
 	switch {
 	case v == replica.Impossible:
 		return ErrPartial
-	case errors.Is(ctx.Err(), context.Canceled):
-		return context.Canceled
+	case ctx.Err() != nil:
+		return contextError(ctx)
 	}
 	return ErrTimeout
 }
 
-// notSent is the error of a call whose context was over before it began.
-func (e QuorumError) notSent(err error) error {
-	e.kind, e.outcome = err, NotApplied
-	if errors.Is(err, context.DeadlineExceeded) {
-		e.kind = ErrTimeout
+// contextError is what the end of a context is to a caller.
+func contextError(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ErrTimeout
 	}
-	return &e
+	return ctx.Err()
 }

@@ -1,8 +1,10 @@
 package kvstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,7 +13,7 @@ import (
 
 // ceilingAhead is how far ahead of the clock the persisted ceiling is set: one
 // sync per so much time under load, and after a crash a wait of at most that
-// before the node coordinates.
+// before the node coordinates, if its clock was right.
 const ceilingAhead = 2 * time.Second
 
 // wallClock is the default of Options.Clock: for stamps and deadlines of values.
@@ -33,6 +35,10 @@ type stamper struct {
 	// held. It guards ceiling.
 	raising chan struct{}
 	ceiling uint64
+	mu      struct {
+		sync.Mutex
+		rise *rise // that runs, or nil
+	}
 	// used says that stamps were issued since the ceiling was last raised.
 	used atomic.Bool
 }
@@ -63,29 +69,21 @@ func (s *stamper) Now() uint64 {
 	return s.Clock.Now()
 }
 
-// next issues a stamp above `above` and above every stamp issued or observed.
+// next issues a stamp above `above` and above every stamp issued or observed. It
+// is ErrCeiling when a higher ceiling must be made durable first: see raise.
 func (s *stamper) next(above uint64) (uint64, error) {
-	for {
-		stamp, err := s.Next(above)
-		switch {
-		case err == nil:
-			if !s.used.Load() {
-				s.used.Store(true)
-			}
-			return stamp, nil
-		case errors.Is(err, vclock.ErrCeiling):
-			if err := s.raise(above); err != nil {
-				return 0, err
-			}
-		case errors.Is(err, vclock.ErrFuture):
-			return 0, fmt.Errorf("%w: %w", ErrClockSkew, err)
-		default:
-			return 0, err
-		}
+	stamp, err := s.Next(above)
+	switch {
+	case err == nil && !s.used.Load():
+		s.used.Store(true)
+	case errors.Is(err, vclock.ErrFuture):
+		err = fmt.Errorf("%w: %w", ErrClockSkew, err)
 	}
+	return stamp, err
 }
 
-// raise makes a higher ceiling durable, unless somebody else just did.
+// raise makes a higher ceiling durable, unless somebody else just did. It waits
+// for a sync.
 func (s *stamper) raise(above uint64) error {
 	s.raising <- struct{}{}
 	defer func() { <-s.raising }()
@@ -93,6 +91,62 @@ func (s *stamper) raise(above uint64) error {
 		return nil
 	}
 	return s.setLocked(ahead(max(above, s.Clock.Now())))
+}
+
+// A rise is one raising of the ceiling, for all who need it.
+type rise struct {
+	done chan struct{} // closed when it is over and err is set
+	err  error
+}
+
+// rise starts to raise the ceiling on a worker, or joins the rise that runs.
+func (s *stamper) rise(above uint64, w *workers) *rise {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.rise != nil {
+		return s.mu.rise
+	}
+	r := &rise{done: make(chan struct{})}
+	if !w.run(func() {
+		r.err = s.raise(above)
+		s.mu.Lock()
+		s.mu.rise = nil
+		s.mu.Unlock()
+		close(r.done)
+	}) {
+		r.err = fmt.Errorf("%w: %d requests wait for the disk", ErrOverloaded, maxWorkers)
+		close(r.done)
+		return r
+	}
+	s.mu.rise = r
+	return r
+}
+
+// stamp issues a stamp for a write in the epoch of v.
+func (db *DB) stamp(ctx context.Context, v *view, above uint64, deadline time.Time) (uint64, error) {
+	if skew := vclock.StampTime(db.clock.Clock.Now()).Sub(db.opts.Clock()); skew > db.opts.MaxClockOffset && len(v.nodes) > 1 {
+		return 0, fmt.Errorf("%w: this node's stamps are %v ahead of its wall clock, which was wrong or was set back; writes go on when it has caught up", ErrClockSkew, skew)
+	}
+	for {
+		stamp, err := db.clock.next(above)
+		if !errors.Is(err, vclock.ErrCeiling) {
+			return stamp, err
+		}
+		r := db.clock.rise(above, db.workers)
+		timeout := time.NewTimer(deadline.Sub(now()))
+		select {
+		case <-r.done:
+			err = r.err
+		case <-ctx.Done():
+			err = contextError(ctx)
+		case <-timeout.C:
+			err = ErrTimeout
+		}
+		timeout.Stop()
+		if err != nil {
+			return 0, err
+		}
+	}
 }
 
 // refresh raises the ceiling ahead of need when stamps were issued since it was

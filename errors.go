@@ -108,6 +108,9 @@ func OutcomeOf(err error) Outcome {
 // Retryable reports whether the same call may succeed later without a change
 // of its arguments. After an Unknown outcome retry only what is idempotent.
 func Retryable(err error) bool {
+	if errors.Is(err, ErrJoinRefused) {
+		return false
+	}
 	for _, e := range []error{ErrUnavailable, ErrOverloaded, ErrNotReady, ErrClockSkew, ErrTimeout, ErrPartial, ErrNoSpace} {
 		if errors.Is(err, e) {
 			return true
@@ -117,8 +120,9 @@ func Retryable(err error) bool {
 }
 
 // A QuorumError tells why a request did not reach its level, replica by
-// replica. It wraps one of ErrUnavailable, ErrTimeout, ErrPartial, or the
-// refusal that all asked replicas share (ErrOverloaded, ErrNoSpace, …).
+// replica. It wraps ErrUnavailable, ErrTimeout, ErrPartial or context.Canceled;
+// or, when nothing was stored, the refusal that all asked replicas share
+// (ErrOverloaded, ErrNoSpace, ErrReadOnly, …); or ErrDataLoss.
 type QuorumError struct {
 	Op    string // "get", "put" or "delete"
 	Key   string
@@ -128,6 +132,7 @@ type QuorumError struct {
 	Replicas                  []ReplicaError
 
 	kind    error
+	cause   error // in words, where the kind says less
 	outcome Outcome
 }
 
@@ -143,6 +148,9 @@ type ReplicaError struct {
 func (e *QuorumError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v: %s %q at %v: %d of %d needed answers, %d owners alive", e.kind, e.Op, e.Key, e.Level, e.Received, e.Required, e.Alive)
+	if e.cause != nil {
+		fmt.Fprintf(&b, "; %v", e.cause)
+	}
 	for _, r := range e.Replicas {
 		if r.Err != nil {
 			fmt.Fprintf(&b, "; %s: %v", r.Node, r.Err)

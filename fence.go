@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// A fence stops data from being accepted while the cluster agrees an epoch that
-// presumes there is none. Only the members' loop raises and lowers it.
+// A fence stops data from being accepted, and from being read, while the cluster agrees an epoch that
+// presumes there is none: a member that has promised does not know whether the
+// others already write in the next epoch. Only the members' loop raises and lowers
+// it.
 //
 // Invariant: either raise sees data, or every later admit sees it raised. Both
 // sides write their own flag before they read the other's.
@@ -61,7 +63,7 @@ func (f *fence) await(ctx context.Context, deadline time.Time) error {
 	case <-timeout.C:
 		return ErrTimeout
 	case <-ctx.Done():
-		return ctx.Err()
+		return contextError(ctx)
 	}
 }
 

@@ -135,7 +135,7 @@ func (db *DB) open(dir string) error {
 		return err
 	}
 	if db.clock, err = newStamper(db.opts.Clock, db.opts.MaxClockOffset, db.sys); err != nil {
-		return err
+		return openError(dir, err)
 	}
 	for _, err := range tree.Scan(0, systemToken-1) {
 		if err != nil {
@@ -144,7 +144,7 @@ func (db *DB) open(dir string) error {
 		db.fence.data.Store(true)
 		break
 	}
-	return db.meet()
+	return db.meet(dir)
 }
 
 // makeDir creates a directory and whatever is missing above it, so that a power
@@ -204,26 +204,26 @@ func (db *DB) identify(dir string) error {
 	boots++
 	db.id, db.uid = string(id), uid
 	db.opts.NodeID = db.id
-	// Both parts are durable before the first dot and the pair never repeats, so
-	// neither does the actor, but for a collision of 64-bit hashes.
-	db.actor = mix(uid ^ mix(boots))
-	err = db.sys.set(setting{sysNode, id}, setting{sysCluster, name}, number(sysUID, uid), number(sysBoots, boots))
+	// Drawn anew at each start, also by a copy of the directory. The clock is for
+	// seeds that repeat.
+	db.actor = max(mix(db.opts.rand(boots).Uint64()^uint64(db.opts.Clock().UnixNano())), 1)
+	err = db.sys.set(setting{sysNode, id}, setting{sysCluster, name}, number(sysUID, uid), number(sysBoots, boots), number(sysActor, db.actor))
 	return engineError(err)
 }
 
 // meet listens, and starts the protocols of the cluster.
-func (db *DB) meet() error {
+func (db *DB) meet(dir string) error {
 	chain, err := db.sys.chain()
 	if err != nil {
-		return engineError(err)
+		return openError(dir, err)
 	}
 	state, err := db.sys.get(sysTopology)
 	if err != nil {
-		return engineError(err)
+		return openError(dir, err)
 	}
 	boots, err := db.sys.uint64(sysBoots)
 	if err != nil {
-		return engineError(err)
+		return openError(dir, err)
 	}
 	m := newMembers(db)
 	db.members = m
@@ -246,6 +246,9 @@ func (db *DB) meet() error {
 			return fmt.Errorf("%w on %q: %w; stop the other process or choose another Options.Listen", ErrListen, db.opts.Listen, err)
 		}
 		addr = db.mux.Addr()
+	}
+	if n := len(chain); n > 0 && len(chain[n-1].Members) > 1 && db.mux == nil {
+		return invalid("Options.Listen is empty, but the node is a member of a cluster of %d nodes; set the address that they reach it at", len(chain[n-1].Members))
 	}
 	m.seeds = newSeeds(db.opts.Seeds, addr)
 	self := topology.Member{
@@ -277,8 +280,12 @@ func (db *DB) meet() error {
 		Fence: db.fence.raise, Unfence: func() { m.unfence = true },
 	})
 	if err != nil {
+		if !errors.Is(err, topology.ErrCorrupt) {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
+	m.current = m.agent.Current()
 	if db.mux != nil {
 		m.gossip = gossip.New(gossip.Config{ID: db.id, Addr: addr, Incarnation: boots, Seeds: m.seeds.addrs(),
 			Interval: db.opts.GossipInterval, SuspectAfter: db.opts.SuspectAfter, Seed: db.opts.rand(boots).Uint64(), Meta: m.meta()})
@@ -308,6 +315,9 @@ func (db *DB) identity() transport.Identity {
 // ctx is over. It fails with ErrJoinRefused when the cluster will not take the
 // node, and with ErrNotReady, and what it was waiting for, when ctx ends first.
 func (db *DB) Ready(ctx context.Context) error {
+	if db.closing.Load() {
+		return ErrClosed
+	}
 	if db.ready.Load() {
 		return nil
 	}

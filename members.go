@@ -44,8 +44,10 @@ type members struct {
 	seeds     *seeds
 	lastUse   map[string]time.Time // addresses outside the epoch
 	busyUntil time.Time
-	told      uint64 // the epoch that gossip tells of
-	unfence   bool   // the agent has lowered the fence: so will apply
+	current   *topology.Epoch    // the newest that is durable here; nil before
+	owed      []topology.Effects // not carried out yet: the volume is full
+	told      uint64             // the epoch that gossip tells of
+	unfence   bool               // the agent has lowered the fence: so will apply
 
 	// Written by loop, read anywhere.
 	states   atomic.Pointer[[]gossip.Member]
@@ -134,29 +136,55 @@ func (db *DB) stopped() bool {
 func (m *members) take(in inbound) error {
 	switch in.op {
 	case replica.OpGossip:
-		m.sendAll(m.gossip.Step(now(), in.body))
+		if m.member() {
+			m.sendAll(m.gossip.Step(now(), in.body))
+		}
 		return nil
 	case replica.OpTopology:
 		m.busyUntil = now().Add(busyFor)
+	}
+	if len(m.owed) > 0 {
+		return nil // one thing after the other; the protocol repeats itself
+	}
+	if in.op == replica.OpTopology {
 		return m.apply(m.agent.Step(now(), in.body))
 	}
 	return m.apply(m.agent.Heard(now(), in.addr, in.epoch))
 }
 
+// member reports whether this node is a member of the newest epoch it knows. No
+// other node gossips: one that was refused must not be taken for the member
+// whose id it has.
+func (m *members) member() bool {
+	if m.current == nil {
+		return false
+	}
+	self, ok := m.current.Member(m.db.id)
+	return ok && self.UID == m.db.uid
+}
+
 // tick lets time pass for both machines.
 func (m *members) tick() error {
 	t := now()
-	if m.gossip != nil && !t.Before(m.gossip.Next()) {
-		if m.seeds.fresh.CompareAndSwap(true, false) && m.agent.Current() == nil {
-			m.gossip.SetSeeds(m.seeds.addrs())
+	if m.gossip != nil && m.member() && !t.Before(m.gossip.Next()) {
+		if m.seeds.fresh.CompareAndSwap(true, false) {
+			m.gossip.SetSeeds(m.meetAt(m.current))
 		}
 		m.sendAll(m.gossip.Tick(t))
+		all := m.gossip.Members()
+		m.states.Store(&all)
 		m.dropIdle(t)
+	}
+	if len(m.owed) > 0 {
+		return m.pay()
 	}
 	if err := m.apply(m.agent.Tick(t)); err != nil {
 		return err
 	}
-	return m.db.clock.refresh()
+	if err := m.db.clock.refresh(); err != nil && !errors.Is(err, ErrNoSpace) {
+		return err
+	}
+	return nil
 }
 
 // next is when tick should run again.
@@ -166,15 +194,38 @@ func (m *members) next() time.Time {
 	if !m.db.ready.Load() || m.agent.Fenced() || t.Before(m.busyUntil) {
 		next = t.Add(busyEvery)
 	}
-	if m.gossip != nil && m.gossip.Next().Before(next) {
+	if m.gossip != nil && m.member() && m.gossip.Next().Before(next) {
 		next = m.gossip.Next()
 	}
 	return next
 }
 
-// apply makes the agent's state durable, publishes what it learned, and only
-// then sends what it says.
+// apply carries out effects, after those that are still owed.
 func (m *members) apply(e topology.Effects) error {
+	m.owed = append(m.owed, e)
+	return m.pay()
+}
+
+// pay carries out what the agent asked for, in order. On a full volume the rest
+// stays owed until there is room.
+func (m *members) pay() error {
+	for len(m.owed) > 0 {
+		err := m.carryOut(m.owed[0])
+		if errors.Is(err, ErrNoSpace) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m.owed = m.owed[1:]
+	}
+	m.owed = nil
+	return nil
+}
+
+// carryOut makes the agent's state durable, publishes what it learned, and only
+// then sends what it says.
+func (m *members) carryOut(e topology.Effects) error {
 	var settings []setting
 	if e.State != nil {
 		settings = append(settings, setting{sysTopology, e.State})
@@ -191,7 +242,8 @@ func (m *members) apply(e topology.Effects) error {
 			return fmt.Errorf("kvstore: keep the cluster's state: %w", engineError(err))
 		}
 	}
-	if len(e.Learned) > 0 {
+	if n := len(e.Learned); n > 0 {
+		m.current = e.Learned[n-1]
 		m.publish()
 		for _, ep := range e.Learned {
 			m.db.opts.Logger.Info("kvstore: new epoch", "epoch", ep.Number, "members", len(ep.Members))
@@ -260,7 +312,7 @@ func (m *members) noteChanges() error {
 	if len(changes) == 0 {
 		return nil
 	}
-	known := m.agent.Current()
+	known := m.current
 	for _, c := range changes {
 		if c.State != c.Before {
 			m.db.opts.Logger.Info("kvstore: member", "node", c.ID, "state", c.State, "before", c.Before)
@@ -273,22 +325,28 @@ func (m *members) noteChanges() error {
 			}
 		}
 		if n := metaEpoch(c.Meta); known != nil && n > known.Number {
-			if err := m.apply(m.agent.Heard(now(), c.Addr, n)); err != nil {
-				return err
-			}
+			m.hear(c.Addr, n)
 		}
 	}
 	m.publish()
 	return nil
 }
 
-// meta is what this node says of itself in gossip: its epoch.
+// meta is what this node says of itself in gossip: its epoch, and the identity
+// of its directory.
 func (m *members) meta() []byte {
 	var n uint64
-	if e := m.agent.Current(); e != nil {
-		n = e.Number
+	if m.current != nil {
+		n = m.current.Number
 	}
-	return binary.LittleEndian.AppendUint64(nil, n)
+	b := binary.LittleEndian.AppendUint64(nil, n)
+	return binary.LittleEndian.AppendUint64(b, m.db.uid)
+}
+
+// isMember reports whether gossip's g is of the member's directory, and not of
+// another one under its id.
+func isMember(g gossip.Member, member topology.Member) bool {
+	return len(g.Meta) < 16 || binary.LittleEndian.Uint64(g.Meta[8:]) == member.UID
 }
 
 func metaEpoch(meta []byte) uint64 {
@@ -301,7 +359,7 @@ func metaEpoch(meta []byte) uint64 {
 // publish makes the current epoch and what is known of its members the view of
 // the data path.
 func (m *members) publish() {
-	e := m.agent.Current()
+	e := m.current
 	if e == nil {
 		return
 	}
@@ -309,7 +367,7 @@ func (m *members) publish() {
 	if m.gossip != nil {
 		if e.Number != m.told {
 			m.told = e.Number
-			_ = m.gossip.SetMeta(m.meta()) // 8 bytes are within its limit
+			_ = m.gossip.SetMeta(m.meta()) // 16 bytes are within its limit
 			m.gossip.SetSeeds(m.meetAt(e))
 		}
 		all := m.gossip.Members()
@@ -321,8 +379,8 @@ func (m *members) publish() {
 	v := &view{epoch: e, ring: e.Ring, replaced: make(chan struct{})}
 	for _, n := range e.Ring.Nodes() {
 		member, _ := e.Member(n.ID)
-		node := viewNode{id: n.ID, addr: member.Addr}
-		if g, ok := states[n.ID]; ok {
+		node := viewNode{id: n.ID, uid: member.UID, addr: member.Addr}
+		if g, ok := states[n.ID]; ok && isMember(g, member) {
 			node.addr, node.dead = g.Addr, g.State == gossip.Dead
 		}
 		if n.ID != m.db.id {
@@ -351,7 +409,10 @@ func (m *members) meetAt(e *topology.Epoch) []string {
 // the members, and its clock has passed the stamps of its former life.
 func (m *members) settle() {
 	v := m.db.view.Load()
-	if m.db.ready.Load() || v == nil || v.self() < 0 || m.db.clock.lead() > 0 {
+	if m.db.ready.Load() || v == nil || v.self() < 0 {
+		return
+	}
+	if len(v.nodes) > 1 && m.db.clock.lead() > 0 {
 		return
 	}
 	alive := 1

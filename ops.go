@@ -136,102 +136,95 @@ func (db *DB) write(ctx context.Context, w *pendingWrite) (Version, error) {
 
 // writeAll sends the write until it is acknowledged under one dot.
 func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
+	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
 	deadline, err := db.deadline(ctx)
 	if err != nil {
-		return Version{}, QuorumError{Op: w.op, Key: w.key, Level: w.level}.notSent(err)
+		return Version{}, qe.fail(err)
 	}
 	key := bytesOf(w.key)
 	token := ring.Token(w.key)
 	var room [replica.MaxOwners]target
 	var above uint64
-	restamp, earlier := true, NotApplied
+	restamp := true
 	for range maxAttempts {
 		v, err := db.serving()
 		if err != nil {
-			return Version{}, w.abandoned(err, earlier)
+			return Version{}, qe.fail(err)
 		}
 		targets, alive := v.targets(room[:0], v.ring.Partition(token))
-		need, err := w.level.required(len(targets))
-		if err != nil {
-			return Version{}, w.abandoned(err, earlier)
+		qe.Alive = alive
+		if qe.Required, err = w.level.required(len(targets)); err != nil {
+			return Version{}, qe.fail(err)
 		}
-		qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, Required: need, Alive: alive, outcome: earlier}
-		if alive < need {
-			return Version{}, qe.unavailable(targets)
+		if alive < qe.Required {
+			qe.Replicas = deadTargets(targets)
+			return Version{}, qe.fail(ErrUnavailable)
 		}
 		if restamp {
-			stamp, err := db.clock.next(above)
+			stamp, err := db.stamp(ctx, v, above, deadline)
 			if err != nil {
-				return Version{}, w.abandoned(err, earlier)
+				return Version{}, qe.fail(err)
 			}
 			w.rec.Dot = vclock.Dot{Stamp: stamp, Actor: db.actor}
 		}
 		c := db.writes.get()
 		if c == nil {
-			return Version{}, w.abandoned(fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight), earlier)
+			return Version{}, qe.fail(fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight))
 		}
 		db.sweeper.wake()
-		out := c.write(v, key, w.rec, targets, need, false, deadline, ctx.Done())
+		out := c.write(v, key, w.rec, targets, qe.Required, false, deadline, ctx.Done())
 		if out.Verdict == replica.Done {
 			c.release()
 			return plainVersion(w.rec.Dot), nil
 		}
+		qe.Received, qe.Replicas = out.acked, c.errors()
+		c.release()
 		restamp = out.Verdict == replica.Restamp
 		if restamp || out.outcome == Unknown {
-			earlier = Unknown // also an owner that knows a newer dot may keep the older
+			qe.outcome = Unknown // also an owner that knows a newer dot may keep the older
 		}
 		switch {
 		case restamp:
 			db.metrics.restamps.Add(1)
 			above = out.newer.Stamp
-			c.release()
-			continue
 		case out.epoch > v.epoch.Number:
-			c.release()
 			if err := db.awaitEpoch(ctx, out.epoch, deadline); err != nil {
-				qe.outcome = earlier
-				return Version{}, qe.failed(err)
+				return Version{}, qe.fail(err)
 			}
-			continue
+		default:
+			return Version{}, qe.fail(waitError(ctx, out.Verdict))
 		}
-		qe.Received, qe.Replicas, qe.outcome = out.acked, c.errors(), max(earlier, out.outcome)
-		c.release()
-		return Version{}, qe.failed(waitError(ctx, out.Verdict))
 	}
-	return Version{}, fmt.Errorf("%w: the write was superseded or found a newer epoch %d times in a row", ErrTimeout, maxAttempts)
-}
-
-// abandoned is the error of a write that is given up between two attempts: err,
-// and that the earlier ones may have left something, if so.
-func (w *pendingWrite) abandoned(err error, earlier Outcome) error {
-	if earlier == NotApplied {
-		return err
-	}
-	return QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: earlier}.failed(err)
+	return Version{}, qe.fail(fmt.Errorf("%w: it was superseded or met a newer epoch %d times in a row", ErrTimeout, maxAttempts))
 }
 
 func (db *DB) get(ctx context.Context, key string, level Consistency) (Item, error) {
+	none := Item{Key: key}
+	qe := QuorumError{Op: opGet, Key: key, Level: level, outcome: NotApplied}
 	deadline, err := db.deadline(ctx)
 	if err != nil {
-		return Item{Key: key}, QuorumError{Op: opGet, Key: key, Level: level}.notSent(err)
+		return none, qe.fail(err)
 	}
 	token := ring.Token(key)
 	var room [replica.MaxOwners]target
 	for range maxAttempts {
 		v, err := db.serving()
 		if err != nil {
-			return Item{Key: key}, err
+			return none, qe.fail(err)
+		}
+		if err := db.fence.await(ctx, deadline); err != nil {
+			return none, qe.fail(err)
 		}
 		targets, alive := v.targets(room[:0], v.ring.Partition(token))
-		need, err := level.required(len(targets))
-		if err != nil {
-			return Item{Key: key}, err
+		qe.Alive = alive
+		if qe.Required, err = level.required(len(targets)); err != nil {
+			return none, qe.fail(err)
 		}
-		qe := QuorumError{Op: opGet, Key: key, Level: level, Required: need, Alive: alive, outcome: NotApplied}
-		if alive < need {
-			return Item{Key: key}, qe.unavailable(targets)
+		if alive < qe.Required {
+			qe.Replicas = deadTargets(targets)
+			return none, qe.fail(ErrUnavailable)
 		}
-		if need == 1 && targets[0].peer == nil {
+		if qe.Required == 1 && targets[0].peer == nil {
 			it, err := db.getLocal(key)
 			if err == nil || errors.Is(err, ErrNotFound) {
 				return it, err
@@ -239,44 +232,47 @@ func (db *DB) get(ctx context.Context, key string, level Consistency) (Item, err
 		}
 		c := db.reads.get()
 		if c == nil {
-			return Item{Key: key}, fmt.Errorf("%w: %d reads are in flight", ErrOverloaded, maxInFlight)
+			return none, qe.fail(fmt.Errorf("%w: %d reads are in flight", ErrOverloaded, maxInFlight))
 		}
 		db.sweeper.wake()
-		out := c.read(v, bytesOf(key), targets, need, deadline, ctx.Done())
-		switch {
-		case out.Verdict == replica.Done:
-			err := db.writeBack(ctx, v, c, &out, &qe, deadline)
+		out := c.read(v, bytesOf(key), targets, qe.Required, deadline, ctx.Done())
+		if out.Verdict == replica.Done {
 			var it Item
+			epoch, err := db.writeBack(ctx, v, c, &out, qe, deadline)
 			if err == nil {
 				it, err = newItem(key, out.joined, db.opts.Clock())
 			}
 			c.release()
-			return it, err
-		case out.epoch > v.epoch.Number:
-			c.release()
-			if err := db.awaitEpoch(ctx, out.epoch, deadline); err != nil {
-				return Item{Key: key}, qe.failed(err)
+			if out.epoch = epoch; err == nil || errors.Is(err, ErrNotFound) || epoch <= v.epoch.Number {
+				return it, err
 			}
-			continue
+		} else {
+			qe.Received, qe.Replicas = out.answers, c.errors()
+			c.release()
 		}
-		qe.Received, qe.Replicas = out.answers, c.errors()
-		c.release()
-		if out.damaged {
-			return Item{Key: key}, qe.failed(ErrDataLoss)
+		switch {
+		case out.epoch > v.epoch.Number:
+			if err := db.awaitEpoch(ctx, out.epoch, deadline); err != nil {
+				return none, qe.fail(err)
+			}
+		case out.damaged:
+			return none, qe.fail(ErrDataLoss)
+		default:
+			return none, qe.fail(waitError(ctx, out.Verdict))
 		}
-		return Item{Key: key}, qe.failed(waitError(ctx, out.Verdict))
 	}
-	return Item{Key: key}, fmt.Errorf("%w: a newer epoch was found %d times in a row", ErrTimeout, maxAttempts)
+	return none, qe.fail(fmt.Errorf("%w: it met a newer epoch %d times in a row", ErrTimeout, maxAttempts))
 }
 
 // writeBack makes a quorum of owners hold what a read joined, before the read
 // returns (I4): without it a write that reached too few owners could be seen by
 // one read and not by the next. Reads below a quorum promise no such thing.
 // Owners beyond the quorum that answered with less are repaired without waiting.
-func (db *DB) writeBack(ctx context.Context, v *view, c *readCall, out *readResult, qe *QuorumError, deadline time.Time) error {
+// When it fails it gives the newest epoch that an owner named.
+func (db *DB) writeBack(ctx context.Context, v *view, c *readCall, out *readResult, qe QuorumError, deadline time.Time) (epoch uint64, err error) {
 	quorum := len(c.targets)/2 + 1
 	if !defences.WriteBack || !out.joined.Found() || out.agreed && (out.count >= quorum || qe.Required < quorum) {
-		return nil
+		return 0, nil
 	}
 	var room [replica.MaxOwners]target
 	rest := room[:0]
@@ -290,23 +286,24 @@ func (db *DB) writeBack(ctx context.Context, v *view, c *readCall, out *readResu
 		need = 0 // repair only
 	}
 	if need > len(rest) {
-		return qe.unavailable(c.targets)
+		qe.Replicas = deadTargets(c.targets)
+		return 0, qe.fail(ErrUnavailable)
 	}
 	w := db.writes.get()
 	switch {
 	case w == nil && need == 0:
-		return nil // the next read repairs
+		return 0, nil // the next read repairs
 	case w == nil:
-		return fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight)
+		return 0, qe.fail(fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight))
 	}
 	defer w.release()
 	db.metrics.writeBacks.Add(1)
 	got := w.write(v, c.key, out.joined, rest, need, true, deadline, ctx.Done())
 	if got.Verdict == replica.Done {
-		return nil
+		return 0, nil
 	}
 	qe.Received, qe.Replicas = out.count+got.acked, w.errors()
-	return qe.failed(waitError(ctx, got.Verdict))
+	return got.epoch, qe.fail(waitError(ctx, got.Verdict))
 }
 
 // deadline is when the call must be over: the context's deadline or MaxRequest
@@ -316,8 +313,8 @@ func (db *DB) deadline(ctx context.Context) (time.Time, error) {
 	if ctx.Done() == nil {
 		return d, nil
 	}
-	if err := ctx.Err(); err != nil {
-		return d, err
+	if ctx.Err() != nil {
+		return d, contextError(ctx)
 	}
 	if t, ok := ctx.Deadline(); ok && t.Before(d) {
 		d = t
@@ -336,23 +333,28 @@ func (db *DB) getLocal(key string) (Item, error) {
 	return newItem(key, rec, db.opts.Clock())
 }
 
+// readMemory reads this node's own copy if the disk is not needed for that. The
+// record's value is in *buf's memory, which grows as needed.
+func (db *DB) readMemory(key []byte, buf *[]byte) (rec replica.Record, certain bool) {
+	r, ok, certain := db.tree.ReadMemory(lsm.Token(key), key, (*buf)[:0])
+	if !certain || !ok {
+		return replica.Record{}, certain
+	}
+	if cap(r.Value) > cap(*buf) && cap(r.Value) <= keepValueBytes {
+		*buf = r.Value
+	}
+	return fromEngine(r), true
+}
+
 // readLocal reads this node's own copy. The record's value is in *buf's memory,
-// which grows as needed, or the caller's own.
+// or the caller's own.
 func (db *DB) readLocal(key []byte, buf *[]byte) (replica.Record, error) {
-	token := lsm.Token(key)
-	rec, ok, certain := db.tree.ReadMemory(token, key, (*buf)[:0])
-	if certain {
-		if cap(rec.Value) > cap(*buf) && cap(rec.Value) <= keepValueBytes {
-			*buf = rec.Value
-		}
-	} else {
-		var err error
-		if rec, ok, err = db.tree.ReadToken(token, key); err != nil {
-			return replica.Record{}, engineError(err)
-		}
+	if rec, certain := db.readMemory(key, buf); certain {
+		return rec, nil
 	}
-	if !ok {
-		return replica.Record{}, nil
+	r, ok, err := db.tree.Read(key)
+	if err != nil || !ok {
+		return replica.Record{}, engineError(err)
 	}
-	return fromEngine(rec), nil
+	return fromEngine(r), nil
 }

@@ -195,8 +195,8 @@ func (o *Options) validate() error {
 		return bad("MemoryBytes is %d; use at least 1 MiB", o.MemoryBytes)
 	case o.MaxClockOffset < 0 || o.MaxRequest < 0 || o.GossipInterval < 0 || o.SuspectAfter < 0:
 		return bad("MaxClockOffset, MaxRequest, GossipInterval and SuspectAfter must not be negative")
-	case len(o.NodeID) > maxNameBytes || len(o.Cluster) > maxNameBytes || len(o.Zone) > maxNameBytes || len(o.DataCenter) > maxNameBytes:
-		return bad("NodeID, Cluster, Zone and DataCenter are at most %d bytes", maxNameBytes)
+	case len(o.NodeID) > maxNameBytes || len(o.Cluster) > maxNameBytes || len(o.Zone) > maxNameBytes || len(o.DataCenter) > maxNameBytes || len(o.Advertise) > maxNameBytes:
+		return bad("NodeID, Cluster, Zone, DataCenter and Advertise are at most %d bytes", maxNameBytes)
 	case len(o.ClusterKey) > 0 && len(o.ClusterKey) < 16:
 		return bad("ClusterKey has %d bytes; use at least 16 random ones", len(o.ClusterKey))
 	case len(o.Seeds) > 0 && o.Listen == "":
@@ -216,10 +216,24 @@ func (o *Options) validate() error {
 	if o.Listen != "" && o.Transport == nil && len(o.ClusterKey) == 0 && o.TLS == nil && !loopback(o.Listen) {
 		return bad("Listen is %q, which is not a loopback address, without ClusterKey or TLS: anyone who reaches it could read and write; set ClusterKey (a shared secret) or TLS", o.Listen)
 	}
+	if o.Transport == nil && o.Advertise == "" && unspecified(o.Listen) {
+		return bad("Listen is %q, every address of this machine: set Advertise to the one that peers can reach", o.Listen)
+	}
 	return nil
 }
 
 const maxNameBytes = 128
+
+// unspecified reports whether addr stands for every address of the machine.
+func unspecified(addr string) bool {
+	i := strings.LastIndexByte(addr, ':')
+	if i < 0 {
+		return false
+	}
+	host := strings.Trim(addr[:i], "[]")
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
 
 // loopback reports whether addr ("host:port") can only be reached from this
 // machine.
@@ -246,7 +260,7 @@ func (o *Options) String() string {
 	}{
 		{"NodeID", e.NodeID}, {"Cluster", e.Cluster}, {"Listen", e.Listen}, {"Advertise", e.Advertise},
 		{"Zone", e.Zone}, {"DataCenter", e.DataCenter}, {"Seeds", e.Seeds}, {"Bootstrap", e.Bootstrap},
-		{"N", e.N}, {"Read", e.Read}, {"Write", e.Write}, {"Partitions", e.Partitions}, {"Weight", e.Weight},
+		{"N", e.N}, {"Read", e.Read}, {"Write", e.Write}, {"Partitions", e.Partitions}, {"Weight", e.Weight}, {"Proxy", e.Proxy},
 		{"Sync", e.Sync}, {"MemoryBytes", e.MemoryBytes}, {"MaxKeyBytes", e.MaxKeyBytes}, {"MaxValueBytes", e.MaxValueBytes},
 		{"MaxClockOffset", e.MaxClockOffset}, {"MaxRequest", e.MaxRequest}, {"GossipInterval", e.GossipInterval},
 		{"SuspectAfter", e.SuspectAfter}, {"ClusterKey", len(e.ClusterKey) > 0}, {"TLS", e.TLS != nil}, {"Seed", e.Seed},

@@ -14,8 +14,9 @@ import (
 // the failure detector only after seconds.
 const spareAfter = 100 * time.Millisecond
 
-// keepValueBytes is the largest value buffer that a pooled call keeps.
-const keepValueBytes = 64 << 10
+// keepValueBytes is the largest value buffer that a pooled call keeps: pools
+// never shrink, so this bounds what a burst leaves behind.
+const keepValueBytes = 4 << 10
 
 // A readCall is one read at a set of owners in one epoch: first as many as the
 // level needs, then one more for each that fails or keeps it waiting.
@@ -23,9 +24,9 @@ type readCall struct {
 	db      *DB
 	refs    atomic.Int32
 	decided chan struct{} // capacity 1; sent to once per use, when settled
-	head    []byte
-	key     []byte // the caller's, valid until the coordinator left
-	own     []byte // memory for the own copy's value; the coordinator's
+	head    []byte        // the request, once for each target
+	key     []byte        // the caller's, valid until the coordinator left
+	own     []byte        // memory for the own copy's value; the coordinator's
 	targets []target
 
 	mu struct {
@@ -61,7 +62,11 @@ func (c *readCall) read(v *view, key []byte, targets []target, need int, deadlin
 	c.key = key
 	c.targets = append(c.targets[:0], targets...)
 	q := replica.Request{Epoch: v.epoch.Number, Stamp: c.db.clock.Now(), Key: key}
-	c.head = q.AppendRead(c.head[:0])
+	c.head = c.head[:0]
+	for _, t := range targets {
+		q.To = t.uid
+		c.head = q.AppendRead(c.head)
+	}
 	start := now()
 	c.mu.Lock()
 	c.mu.start, c.mu.deadline, c.mu.spareAt = start, deadline, start.Add(spareAfter)
@@ -117,7 +122,8 @@ func (c *readCall) ask(i int) {
 			return
 		}
 		c.refs.Add(1)
-		err := t.peer.Call(replica.OpRead, c.deadline(), c.head, nil, c, uint64(i))
+		size := len(c.head) / len(c.targets)
+		err := t.peer.Call(replica.OpRead, c.deadline(), c.head[i*size:(i+1)*size], nil, c, uint64(i))
 		if err == nil {
 			return
 		}
@@ -133,10 +139,15 @@ func (c *readCall) deadline() time.Time {
 	return c.mu.deadline
 }
 
-// askSelf reads the own copy on the caller's goroutine.
+// askSelf reads the own copy on the caller's goroutine if memory knows it. A disk
+// may take longer than the caller's deadline.
 func (c *readCall) askSelf(i int) {
-	rec, err := c.db.readLocal(c.key, &c.own)
-	if c.note(i, replica.Reply{Record: rec}, err) {
+	rec, certain := c.db.readMemory(c.key, &c.own)
+	if !certain {
+		c.askSelfElsewhere(i)
+		return
+	}
+	if c.note(i, replica.Reply{Record: rec}, nil) {
 		c.ask(c.next())
 	}
 }
@@ -166,7 +177,7 @@ func (c *readCall) Complete(tag uint64, body []byte, err error) {
 	var p replica.Reply
 	if err != nil {
 		err = callError(err)
-	} else if p, err = replica.DecodeReply(body); err == nil {
+	} else if p, err = replica.DecodeReadReply(body); err == nil {
 		c.db.heed(&p, c.targets[tag].peer)
 		if p.Status != replica.OK {
 			err = statusError(p.Status)

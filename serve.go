@@ -31,7 +31,11 @@ func (db *DB) handle(r *transport.Request) {
 	}
 	switch r.Op {
 	case replica.OpWrite, replica.OpRead:
-		db.serve(served{op: r.Op, body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder})
+		s := served{op: r.Op, body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder}
+		if limit := now().Add(db.opts.MaxRequest); limit.Before(s.deadline) {
+			s.deadline = limit
+		}
+		db.serve(s)
 	case replica.OpGossip, replica.OpTopology:
 		db.members.receive(r.Op, r.Body)
 	default:
@@ -74,6 +78,10 @@ func (db *DB) admit(q *replica.Request, s served) *view {
 	}
 	if db.clock.Observe(q.Stamp) != nil {
 		db.refuse(s.to, replica.ClockSkew)
+		return nil
+	}
+	if q.To != db.uid { // our address was another member's
+		db.refuse(s.to, replica.NotOwner)
 		return nil
 	}
 	if q.Epoch > v.epoch.Number {
@@ -197,6 +205,10 @@ func (db *DB) serveRead(s served) {
 		return
 	}
 	if db.admit(&q, s) == nil {
+		return
+	}
+	if db.fence.raised.Load() {
+		db.park(s, func() error { return db.fence.await(db.background, s.deadline) })
 		return
 	}
 	db.metrics.servedReads.Add(1)

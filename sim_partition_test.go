@@ -46,7 +46,7 @@ func TestSimPartition(t *testing.T) {
 					require.True(c.T, kvstore.Retryable(err))
 					outcomes[outcome]++
 					_, err = c.Node(0).Get(ctx, key)
-					require.True(c.T, errors.Is(err, kvstore.ErrUnavailable) || errors.Is(err, kvstore.ErrTimeout), "%v", err)
+					require.True(c.T, errors.Is(err, kvstore.ErrUnavailable) || errors.Is(err, kvstore.ErrPartial) || errors.Is(err, kvstore.ErrTimeout), "%v", err)
 					put(c, 1, key, 100+k)
 					get(c, 2, key, 100+k)
 				}

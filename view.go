@@ -26,6 +26,7 @@ type view struct {
 // A viewNode is one member of the epoch.
 type viewNode struct {
 	id   string
+	uid  uint64
 	addr string
 	peer *peer // nil for this node
 	dead bool  // the failure detector's word
@@ -59,7 +60,7 @@ func (v *view) targets(dst []target, p int) ([]target, int) {
 	alive := 0
 	for _, i := range v.ring.Owners(p) {
 		n := &v.nodes[i]
-		t := target{id: n.id, peer: n.peer, dead: n.peer != nil && (n.dead || !n.peer.Up())}
+		t := target{id: n.id, uid: n.uid, peer: n.peer, dead: n.peer != nil && (n.dead || !n.peer.Up())}
 		dst = append(dst, t)
 		// Insertion keeps the order within each of the three classes.
 		for j := len(dst) - 1; j > start && dst[j].rank() < dst[j-1].rank(); j-- {
@@ -108,7 +109,7 @@ func (db *DB) awaitEpoch(ctx context.Context, n uint64, deadline time.Time) erro
 		select {
 		case <-replaced:
 		case <-ctx.Done():
-			return ctx.Err()
+			return contextError(ctx)
 		case <-timeout.C:
 			return ErrTimeout
 		case <-db.stop:

@@ -41,7 +41,8 @@ type writeCall struct {
 
 // A target is an owner as one call sees it.
 type target struct {
-	id string
+	id  string
+	uid uint64
 	// peer is nil for this node.
 	peer *peer
 	// dead says that the failure detector or the connection has given it up.
@@ -79,6 +80,7 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 			continue
 		}
 		c.refs.Add(1)
+		replica.Redirect(c.head, t.uid)
 		if err := t.peer.Call(replica.OpWrite, deadline, c.head, rec.Value, c, uint64(i)); err != nil {
 			c.fail(i, sendError(err), false)
 			c.release()
@@ -212,7 +214,7 @@ func (c *writeCall) localDone(err error) {
 	c.record[0] = lsm.Record{}
 	switch {
 	case err != nil:
-		c.fail(c.self, engineError(err), writeUnknown(err))
+		c.fail(c.self, engineError(err), errorStatus(err) == replica.Uncertain)
 	case !newer.IsZero() && !c.repair:
 		c.answer(c.self, replica.Reply{Status: replica.Superseded, Dot: newer})
 	default:
@@ -243,6 +245,7 @@ func (c *writeCall) answer(i int, p replica.Reply) {
 		c.settleUnlock(i, errSuperseded)
 	default:
 		c.mu.epoch = max(c.mu.epoch, p.Epoch)
+		c.mu.unknown = c.mu.unknown || p.Status == replica.Uncertain
 		c.mu.state.Fail(i)
 		c.settleUnlock(i, statusError(p.Status))
 	}

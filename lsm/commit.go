@@ -100,6 +100,9 @@ func (t *Tree) commit(g wal.Group, refused error) {
 		// What was accepted under a lazy policy cannot be refused any more; and
 		// nothing may follow a failed sync.
 		err = t.fail(err)
+		if refused == nil {
+			err = fmt.Errorf("%w: %w", ErrUncertain, err)
+		}
 	}
 	if err == nil {
 		t.show(g, func(e *wal.Entry) bool { return !lazy || e.Sync })

@@ -31,9 +31,9 @@ func (w *waiter) complete(err error) {
 }
 
 // Put writes a value under the tree's own clock. On return it is visible, and
-// durable as Options.Sync says. Key and value are copied. After an error from
-// the log (ErrReadOnly) the outcome is unknown until the next Open; after any
-// other error nothing was written.
+// durable as Options.Sync says. Key and value are copied. After an
+// ErrUncertain the outcome is unknown until the next Open; after any other error
+// nothing was written.
 func (t *Tree) Put(key, value []byte) error {
 	return t.write(Record{Kind: Value, Key: key, Value: value})
 }

@@ -7,7 +7,7 @@
 // deadlines and storage are the caller's.
 //
 //	coordinator                          replica
-//	  WriteRequest  ───────────────────▶   joins the record into its log,
+//	  Request       ───────────────────▶   joins the record into its log,
 //	                                       answers after the sync
 //	  Write.Ack / Superseded / Fail  ◀──   Reply
 //	  Write.Verdict: pending, done, restamp, impossible

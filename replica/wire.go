@@ -23,8 +23,8 @@ type Status uint8
 const (
 	// OK: the write is durable here, or the record follows.
 	OK Status = iota
-	// Superseded: a newer write of the key is here; Reply.Dot is a dot at or
-	// above it. Nothing was stored.
+	// Superseded: a newer write of the key is, or may be, here; Reply.Dot is a
+	// dot at or above it. The record was joined all the same.
 	Superseded
 	// Stale: the request's epoch is older than the partition's last change;
 	// Reply.Epoch is the replica's.
@@ -46,14 +46,14 @@ const (
 	ClockSkew
 	// Invalid: the request could not be parsed or breaks a limit.
 	Invalid
-	// Failed: anything else that left nothing behind.
-	Failed
+	// Uncertain: the write may or may not have reached the log.
+	Uncertain
 )
 
 // String names the status as it appears in errors.
 func (s Status) String() string {
 	names := [...]string{"ok", "superseded", "stale epoch", "not an owner", "not ready", "overloaded", "no space",
-		"read-only after a failed sync", "copy damaged", "clock skew", "invalid request", "failed"}
+		"read-only after a failed sync", "copy damaged", "clock skew", "invalid request", "outcome unknown"}
 	if int(s) < len(names) {
 		return names[s]
 	}
@@ -64,7 +64,7 @@ func (s Status) String() string {
 var ErrMalformed = errors.New("replica: malformed message")
 
 const (
-	requestHead = 8 + 8 + 1 + 2     // epoch, stamp, flags, key length
+	requestHead = 8 + 8 + 8 + 1 + 2 // to, epoch, stamp, flags, key length
 	recordHead  = 1 + 8 + 8 + 8     // flags, stamp, actor, deadline
 	replyHead   = 1 + 8 + 8 + 8 + 8 // status, stamp, epoch, dot
 	flagRepair  = 1 << 0            // request: a write-back or repair
@@ -74,11 +74,14 @@ const (
 
 // A Request is what both kinds have in common.
 //
-//	epoch 8 | stamp 8 | flags 1 | key length 2 | key | for writes: record
+//	to 8 | epoch 8 | stamp 8 | flags 1 | key length 2 | key | for writes: record
 //	record = flags 1 | stamp 8 | actor 8 | deadline 8 | value (the rest)
 //
 // All integers are little-endian.
 type Request struct {
+	// To is the UID of the member that is asked: addresses change hands, and no
+	// node answers in the place of another.
+	To uint64
 	// Epoch is the coordinator's when it chose the owners.
 	Epoch uint64
 	// Stamp is the sender's hybrid clock.
@@ -93,6 +96,7 @@ type Request struct {
 
 // AppendRead encodes a read request.
 func (q *Request) AppendRead(dst []byte) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, q.To)
 	dst = binary.LittleEndian.AppendUint64(dst, q.Epoch)
 	dst = binary.LittleEndian.AppendUint64(dst, q.Stamp)
 	flags := byte(0)
@@ -136,14 +140,15 @@ func decodeRequest(b []byte) (Request, []byte, error) {
 	if len(b) < requestHead {
 		return Request{}, nil, ErrMalformed
 	}
-	n := int(binary.LittleEndian.Uint16(b[17:]))
-	if n == 0 || len(b) < requestHead+n || b[16]&^flagRepair != 0 {
+	n := int(binary.LittleEndian.Uint16(b[25:]))
+	if n == 0 || len(b) < requestHead+n || b[24]&^flagRepair != 0 {
 		return Request{}, nil, ErrMalformed
 	}
 	return Request{
-		Epoch:  binary.LittleEndian.Uint64(b),
-		Stamp:  binary.LittleEndian.Uint64(b[8:]),
-		Repair: b[16]&flagRepair != 0,
+		To:     binary.LittleEndian.Uint64(b),
+		Epoch:  binary.LittleEndian.Uint64(b[8:]),
+		Stamp:  binary.LittleEndian.Uint64(b[16:]),
+		Repair: b[24]&flagRepair != 0,
 		Key:    b[requestHead : requestHead+n : requestHead+n],
 	}, b[requestHead+n:], nil
 }
@@ -205,6 +210,18 @@ func (p *Reply) AppendHead(dst []byte) []byte {
 // sends after it.
 func (p *Reply) AppendReadHead(dst []byte) []byte {
 	return appendRecordHead(p.AppendHead(dst), p.Record)
+}
+
+// Redirect writes another To into the encoding of a request.
+func Redirect(request []byte, to uint64) { binary.LittleEndian.PutUint64(request, to) }
+
+// DecodeReadReply decodes the reply to a read: if it is OK it has a record.
+func DecodeReadReply(b []byte) (Reply, error) {
+	p, err := DecodeReply(b)
+	if err == nil && p.Status == OK && len(b) == replyHead {
+		err = ErrMalformed
+	}
+	return p, err
 }
 
 // DecodeReply decodes a reply. The record's value aliases b.

@@ -24,7 +24,7 @@ func drawRecord(t *rapid.T) replica.Record {
 func TestRequestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q := replica.Request{
-			Epoch: rapid.Uint64().Draw(t, "epoch"), Stamp: rapid.Uint64().Draw(t, "clock"),
+			To: rapid.Uint64().Draw(t, "to"), Epoch: rapid.Uint64().Draw(t, "epoch"), Stamp: rapid.Uint64().Draw(t, "clock"),
 			Repair: rapid.Bool().Draw(t, "repair"),
 			Key:    rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "key"),
 		}

@@ -35,7 +35,7 @@ type Write struct {
 }
 
 // NewWrite returns the state of a write to owners replicas of which need must
-// acknowledge. 1 <= need <= owners <= MaxOwners.
+// acknowledge. 0 <= need <= owners <= MaxOwners.
 func NewWrite(need, owners int) Write { return Write{need: need, owners: owners} }
 
 // Ack notes that owner i holds the write, synced.
