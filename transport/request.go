@@ -98,6 +98,7 @@ type inbound struct {
 	m     *Mux
 	req   Request
 	batch time.Time // when the running batch began; zero between batches
+	calls window
 }
 
 func (in *inbound) Opened(c Conn) { in.req.From = c.Remote() }
@@ -108,6 +109,9 @@ func (in *inbound) Receive(c Conn, msg []byte) {
 		in.m.count.malformed.Add(1)
 		c.Close()
 		return
+	}
+	if m.kind == kindCall && !in.calls.first(m.id) {
+		return // a copy of one that is or was under way
 	}
 	r := &in.req
 	r.Op, r.Body = m.op, m.body

@@ -64,10 +64,9 @@ func TestOneWritePerBatch(t *testing.T) {
 func TestCallerThatDoesNotRead(t *testing.T) {
 	srv := openMux(t, TCP(), MuxConfig{Listen: loopback, Handle: echo, Limits: Limits{QueueBytes: 64 << 10}})
 	nc := rawDial(t, srv.Addr())
-	frame := appendCallFrame(nil, 1, make([]byte, 32<<10))
 	var err error
-	for range 2000 { // 64 MiB, more than sockets hold
-		if _, err = nc.Write(frame); err != nil {
+	for i := range 2000 { // 64 MiB, more than sockets hold
+		if _, err = nc.Write(appendCallFrame(nil, uint64(i+1), make([]byte, 32<<10))); err != nil {
 			break
 		}
 	}
