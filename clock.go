@@ -124,6 +124,9 @@ func (s *stamper) rise(above uint64, w *workers) *rise {
 
 // stamp issues a stamp for a write in the epoch of v.
 func (db *DB) stamp(ctx context.Context, v *view, above uint64, deadline time.Time) (uint64, error) {
+	if db.clocks.wrong.Load() {
+		return 0, fmt.Errorf("%w: this node's wall clock is more than Options.MaxClockOffset (%v) from most of the other live members' clocks; set it right", ErrClockSkew, db.opts.MaxClockOffset)
+	}
 	if skew := vclock.StampTime(db.clock.Clock.Now()).Sub(db.opts.Clock()); skew > db.opts.MaxClockOffset && len(v.nodes) > 1 {
 		return 0, fmt.Errorf("%w: this node's stamps are %v ahead of its wall clock, which was wrong or was set back; writes go on when it has caught up", ErrClockSkew, skew)
 	}

@@ -31,6 +31,7 @@ type DB struct {
 	tree    *lsm.Tree
 	sys     *system
 	clock   *stamper
+	clocks  clocks
 	mux     *transport.Mux // nil without a listener
 	members *members
 	fence   fence
@@ -85,6 +86,8 @@ func Open(dir string, o *Options) (*DB, error) {
 		stop:    make(chan struct{}),
 	}
 	db.background, db.cancel = context.WithCancel(context.Background())
+	db.clocks.db = db
+	db.clocks.mu.readings = map[string]reading{}
 	db.sweeper.kick = make(chan struct{}, 1)
 	db.writes = pool[writeCall]{limit: maxInFlight, make: func() *writeCall {
 		c := &writeCall{db: db, decided: make(chan struct{}, 1)}

@@ -173,6 +173,9 @@ func (m *members) tick() error {
 		m.sendAll(m.gossip.Tick(t))
 		all := m.gossip.Members()
 		m.states.Store(&all)
+		if v := m.db.view.Load(); v != nil {
+			m.db.clocks.ask(v)
+		}
 		m.dropIdle(t)
 	}
 	if len(m.owed) > 0 {
@@ -406,7 +409,8 @@ func (m *members) meetAt(e *topology.Epoch) []string {
 }
 
 // settle declares the node ready once it is a member, hears from a majority of
-// the members, and its clock has passed the stamps of its former life.
+// the members and has compared its clock with theirs, and its clock has passed the
+// stamps of its former life.
 func (m *members) settle() {
 	v := m.db.view.Load()
 	if m.db.ready.Load() || v == nil || v.self() < 0 {
@@ -423,7 +427,7 @@ func (m *members) settle() {
 			}
 		}
 	}
-	if alive >= len(v.nodes)/2+1 {
+	if majority := len(v.nodes)/2 + 1; alive >= majority && m.db.clocks.known() >= majority {
 		m.db.ready.Store(true)
 		close(m.db.readied)
 	}

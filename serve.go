@@ -36,6 +36,9 @@ func (db *DB) handle(r *transport.Request) {
 			s.deadline = limit
 		}
 		db.serve(s)
+	case replica.OpClock:
+		var b [8]byte
+		r.Reply(appendTime(b[:0], db.opts.Clock()), nil)
 	case replica.OpGossip, replica.OpTopology:
 		db.members.receive(r.Op, r.Body)
 	default:

@@ -86,6 +86,12 @@ func TestSimStampsSurviveRestart(t *testing.T) {
 					c.Skew(1, 0)
 				}
 				c.Ready()
+				if back > time.Second && back < time.Minute {
+					// Its clock is too far from the others' to issue any.
+					require.ErrorIs(c.T, putError(c, 1), kvstore.ErrClockSkew)
+					c.Skew(1, 0)
+					time.Sleep(noticeClock)
+				}
 				for id := range 20 {
 					put(c, 1, "k", 100+id)
 					get(c, 0, "k", 100+id)
@@ -102,11 +108,15 @@ func putError(c *kvtest.Cluster, node int) error {
 	return err
 }
 
-// TestSimClockFarAhead: a node whose clock is 10 s ahead gets no write
-// acknowledged: its peers refuse the stamp. What it stored itself does not spread
-// and keeps nobody else from reading and writing. When its clock is put right, and
-// time has passed what it stamped, it is a node like the others and nothing is
-// lost.
+// noticeClock is how long after a jump of a clock its node surely knows.
+const noticeClock = 5 * time.Second
+
+// TestSimClockFarAhead: a node whose clock jumps 10 s ahead gets no write
+// acknowledged: its peers refuse the stamp, and what it stored itself does not
+// spread and keeps nobody else from reading and writing. Once it has compared its
+// clock with theirs it refuses by itself and stores nothing. When its clock is put
+// right, and time has passed what it stamped, it is a node like the others and
+// nothing is lost.
 func TestSimClockFarAhead(t *testing.T) {
 	simulate(t, 1, nil, func(c *kvtest.Cluster) {
 		c.Ready()
@@ -126,6 +136,10 @@ func TestSimClockFarAhead(t *testing.T) {
 				}
 			}
 		}
+		time.Sleep(noticeClock)
+		err := putError(c, 2)
+		require.ErrorIs(c.T, err, kvstore.ErrClockSkew)
+		require.Equal(c.T, kvstore.NotApplied, kvstore.OutcomeOf(err))
 		for id := range 30 {
 			key := fmt.Sprint("key", id%10)
 			if id < 10 {

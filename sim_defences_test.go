@@ -34,7 +34,7 @@ func TestSimDefences(t *testing.T) {
 			if tt.off != nil {
 				tt.off()
 			}
-			const seeds = 40
+			const seeds = 200
 			for seed := uint64(1); seed <= seeds; seed++ {
 				rules := map[string]bool{}
 				for _, v := range storm(t, seed, tt.set) {

@@ -15,6 +15,7 @@ const (
 	OpTopology Op = 2 // one way; package topology's encoding
 	OpWrite    Op = 3 // WriteRequest, answered by a Reply
 	OpRead     Op = 4 // ReadRequest, answered by a Reply that carries a record
+	OpClock    Op = 5 // empty, answered by the wall clock: 8 bytes, Unix nanoseconds
 )
 
 // Status is the first byte of a reply. Numbers are append-only.
