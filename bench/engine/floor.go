@@ -13,14 +13,14 @@ import (
 const machine = "machine"
 
 const (
-	floorFile = 8 << 20 // written before its blocks are written again and synced
-	floorRead = 256 << 20
+	floorFile = 8 << 20   // written before its blocks are written again and synced
+	floorRead = 256 << 20 // at most
 )
 
 // measureFloor measures a bare synced write of one block, one after the other, on
 // a file whose blocks are all there, and a sequential read from the device. The
 // rate of the read is in MiB.
-func measureFloor(dir string, d time.Duration) ([]result, error) {
+func measureFloor(dir string, d time.Duration, size int64) ([]result, error) {
 	name := filepath.Join(dir, "floor")
 	defer os.Remove(name)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
@@ -32,7 +32,7 @@ func measureFloor(dir string, d time.Duration) ([]result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("floor: %w", err)
 	}
-	read, err := floorReads(f)
+	read, err := floorReads(f, size)
 	if err != nil {
 		return nil, fmt.Errorf("floor: %w", err)
 	}
@@ -69,9 +69,9 @@ func floorSyncs(f *os.File, d time.Duration) (result, error) {
 	return r, nil
 }
 
-func floorReads(f *os.File) (result, error) {
+func floorReads(f *os.File, size int64) (result, error) {
 	r := result{Workload: "floor/sequential-read MiB", Engine: machine}
-	for off := int64(0); off < floorRead; off += poolBytes {
+	for off := int64(0); off < size; off += poolBytes {
 		if _, err := f.WriteAt(pool, off); err != nil {
 			return r, err
 		}
@@ -81,12 +81,12 @@ func floorReads(f *os.File) (result, error) {
 	}
 	buf := make([]byte, 1<<20)
 	start := time.Now()
-	for off := int64(0); off < floorRead; off += int64(len(buf)) {
+	for off := int64(0); off < size; off += int64(len(buf)) {
 		if _, err := f.ReadAt(buf, off); err != nil && !errors.Is(err, io.EOF) {
 			return r, err
 		}
 	}
-	r.Ops, r.Seconds = floorRead>>20, time.Since(start).Seconds()
+	r.Ops, r.Seconds = uint64(size)>>20, time.Since(start).Seconds()
 	r.OpsPerSecond = float64(r.Ops) / r.Seconds
 	return r, nil
 }

@@ -3,7 +3,8 @@
 // why, stands in the comment of its adapter.
 //
 //	go run . -quick                             # a look at everything, about a minute: tiny sizes, no claim
-//	go run . -out ../results/engine             # the full measurement, some hours on a quiet machine
+//	go run . -out results                       # the full measurement, some hours on a quiet machine
+//	go run . -from results/a.jsonl,results/b.jsonl -out results -label both
 //	go run . -engines kvstore,pebble -workloads 'fill,read-uniform/*'
 //	go run . -verify -quick                     # every read is compared with what was written
 //
@@ -18,12 +19,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -49,7 +52,7 @@ var quick = profile{rounds: 1, time: 100 * time.Millisecond, warm: 50 * time.Mil
 type options struct {
 	profile
 	workloads, engines string
-	dir, profiles      string
+	dir, profiles, out string // out: the results' files without their endings, or ""
 	verify             bool
 }
 
@@ -82,6 +85,7 @@ func main() {
 	flag.StringVar(&o.profiles, "profiles", "", "directory for a CPU profile of each measurement; default none")
 	flag.BoolVar(&o.verify, "verify", false, "check every value that is read, and all of them after closing and opening again; not for figures")
 	list := flag.Bool("list", false, "show engines and workloads, measure nothing")
+	from := flag.String("from", "", "comma-separated files of JSON lines: show what they hold, measure nothing")
 	out := flag.String("out", "", "directory for the results: JSON lines, tables, a plot for each family; default none")
 	label := flag.String("label", time.Now().UTC().Format("2006-01-02"), "name of the result files")
 	flag.Parse()
@@ -96,23 +100,40 @@ func main() {
 		}
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	results, err := measure(ctx, o)
-	if len(results) > 0 { // also what there is after an interrupt
-		report := describe(o) + "\n" + tabulate(results)
-		fmt.Print("\n" + report)
-		if *out != "" {
-			if e := save(filepath.Join(*out, *label), results, report); e != nil {
-				fmt.Fprintln(os.Stderr, "engine:", e)
-			}
-		}
+	if *out != "" {
+		o.out = filepath.Join(*out, *label)
 	}
-	if err != nil {
-		stop()
+	if err := report(o, *from); err != nil {
 		fmt.Fprintln(os.Stderr, "engine:", err)
 		os.Exit(1)
 	}
+}
+
+// report measures, or reads what was measured, and shows and saves it: after an
+// interrupt, what there is.
+func report(o options, from string) error {
+	var results []result
+	var err error
+	head := ""
+	if from != "" {
+		if results, err = readResults(strings.Split(from, ",")); err != nil {
+			return err
+		}
+	} else {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		head = describe(o) + "\n"
+		results, err = measure(ctx, o)
+	}
+	if len(results) == 0 {
+		return err
+	}
+	text := head + tabulate(results)
+	fmt.Print("\n" + text)
+	if o.out != "" {
+		err = errors.Join(err, save(o.out, results, text))
+	}
+	return err
 }
 
 // describe tells what the tables were measured on, and with.

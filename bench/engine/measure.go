@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,10 +24,11 @@ type measurement struct {
 	ctx     context.Context
 	dir     string
 	results []result
+	lines   *json.Encoder // results as they come
 }
 
-// measure loads the data sets and runs all rounds. What there is when it fails or
-// is interrupted is returned as well. An engine that fails keeps its row; the
+// measure loads the data sets and runs all rounds. Results are written as they
+// come; those there are when it fails or is interrupted are returned as well. An engine that fails keeps its row; the
 // others go on.
 func measure(ctx context.Context, o options) ([]result, error) {
 	some, err := chosenWorkloads(workloads(o.profile), o.workloads)
@@ -45,7 +47,18 @@ func measure(ctx context.Context, o options) ([]result, error) {
 			return nil, err
 		}
 	}
-	m := &measurement{options: o, ctx: ctx}
+	m := &measurement{options: o, ctx: ctx, lines: json.NewEncoder(io.Discard)}
+	if o.out != "" {
+		if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
+			return nil, err
+		}
+		f, err := os.Create(o.out + ".jsonl")
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		m.lines = json.NewEncoder(f)
+	}
 	if m.dir, err = os.MkdirTemp(o.dir, "kvstore-bench-"); err != nil {
 		return nil, err
 	}
@@ -54,12 +67,14 @@ func measure(ctx context.Context, o options) ([]result, error) {
 		return nil, err
 	}
 	for round := range o.rounds {
-		floors, err := measureFloor(m.dir, o.time)
+		floors, err := measureFloor(m.dir, o.time, min(floorRead, o.fillBytes))
 		if err != nil {
 			return m.results, err
 		}
 		for _, r := range floors {
-			m.add(round, r)
+			if err := m.add(round, r); err != nil {
+				return m.results, err
+			}
 		}
 		for i, w := range some {
 			for k := range engines {
@@ -71,7 +86,9 @@ func measure(ctx context.Context, o options) ([]result, error) {
 				if err != nil {
 					r = result{Workload: w.Name, Engine: p.name, Error: err.Error()}
 				}
-				m.add(round, r)
+				if err := m.add(round, r); err != nil {
+					return m.results, err
+				}
 			}
 		}
 	}
@@ -81,7 +98,7 @@ func measure(ctx context.Context, o options) ([]result, error) {
 	return m.results, failures(m.results)
 }
 
-func (m *measurement) add(round int, r result) {
+func (m *measurement) add(round int, r result) error {
 	r.Round = round + 1
 	m.results = append(m.results, r)
 	line := fmt.Sprintf("%12.0f /s", r.OpsPerSecond)
@@ -89,6 +106,7 @@ func (m *measurement) add(round int, r result) {
 		line = r.Error
 	}
 	fmt.Fprintf(os.Stderr, "round %d  %-20s %-12s %s\n", r.Round, r.Workload, r.Engine, line)
+	return m.lines.Encode(r)
 }
 
 // load makes every data set that some workload starts from, for each engine.

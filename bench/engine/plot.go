@@ -32,7 +32,8 @@ func plots(results []result) map[string][]byte {
 	}
 	sampled := map[string][]result{}
 	for _, r := range results {
-		if len(r.Samples) > 0 && r.Round == 1 {
+		first := !slices.ContainsFunc(sampled[r.Workload], func(o result) bool { return o.Engine == r.Engine })
+		if len(r.Samples) > 0 && first {
 			sampled[r.Workload] = append(sampled[r.Workload], r)
 		}
 	}
@@ -89,8 +90,8 @@ func bars(family string, rs []row) []byte {
 		c.text(left, y+14, "start", `font-weight="bold"`, variant)
 		y += title
 		for _, name := range peerNames() {
-			of := r.engines[name]
-			if of == nil {
+			of := r.rates(name)
+			if len(of) == 0 {
 				continue
 			}
 			s := spreadOf(of)

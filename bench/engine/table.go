@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,8 +12,8 @@ import (
 	"text/tabwriter"
 )
 
-// A row is what the tables and plots show of one figure of one workload: all
-// rounds of each engine, round by round, and 0 for a round that failed.
+// A row is what the tables and plots show of one figure of one workload: the
+// rounds of each engine by their number, and 0 for one that failed or was not run.
 type row struct {
 	name    string
 	engines map[string][]float64
@@ -67,6 +67,11 @@ func spreadOf(of []float64) spread {
 	return spread{slices.Min(of), median(of), slices.Max(of)}
 }
 
+// rates gives the rounds of an engine that did not fail.
+func (r row) rates(engine string) []float64 {
+	return slices.DeleteFunc(slices.Clone(r.engines[engine]), func(rate float64) bool { return rate == 0 })
+}
+
 // ratios divides round by round, so that a slow minute of the machine cancels.
 func (r row) ratios(engine string) []float64 {
 	var all []float64
@@ -84,7 +89,8 @@ func tabulate(results []result) string {
 	all := rows(results)
 	names := enginesOf(results)
 	if slices.Contains(names, ours) && len(names) > 1 {
-		b.WriteString("Throughput of " + ours + " divided by that of the others; above 1 it is faster. Median of the rounds (lowest to highest).\n\n")
+		b.WriteString("Throughput of " + ours + " divided by that of the others; above 1 it is faster. Median of the rounds (lowest to highest).\n" +
+			"n/a: it failed, or it cannot scan a range of keys, as " + ours + " itself, whose tree is in the order of hashes.\n\n")
 		table(&b, func(line func(...string)) {
 			line(append([]string{"workload", ours + " /s"}, without(names, ours)...)...)
 			for _, r := range all {
@@ -92,7 +98,7 @@ func tabulate(results []result) string {
 					continue
 				}
 				cells := []string{r.name, "n/a"}
-				if mine := r.engines[ours]; mine != nil {
+				if mine := r.rates(ours); len(mine) > 0 {
 					cells[1] = rate(median(mine))
 				}
 				for _, name := range without(names, ours) {
@@ -113,10 +119,10 @@ func tabulate(results []result) string {
 	}
 	b.WriteString("All figures, medians of the rounds. CPU and allocations are of the whole process. Write: bytes to the device for each byte put, background work\n" +
 		"included. Space: bytes on disk for each byte of keys and values, all files; tables: without logs, at the end and at worst. RSS: peak above that of the\n" +
-		"process without a store, mapped files included; anon: the highest seen without files. Steady: the worst half second by the median one.\n\n")
+		"process without a store, mapped files included; anon: the highest seen without files. Open: data in the page cache. Steady: the worst half second by the median one.\n\n")
 	table(&b, func(line func(...string)) {
 		line("workload", "engine", "/s", "slowest, fastest", "drained /s", "p50 us", "p99 us", "p99.9 us", "CPU us/op", "allocs/op", "device B read/op",
-			"write", "space", "tables", "worst", "RSS MiB", "anon MiB", "steady")
+			"write", "space", "tables", "worst", "RSS MiB", "anon MiB", "open ms", "steady")
 		for _, g := range groups(results) {
 			figures(line, g)
 		}
@@ -178,6 +184,7 @@ func figures(line func(...string), g []result) {
 		show("%.2f", func(r result) float64 { return r.TablesWorst }),
 		show("%.0f", func(r result) float64 { return r.PeakRSS / (1 << 20) }),
 		show("%.0f", func(r result) float64 { return r.AnonymousRSS / (1 << 20) }),
+		show("%.1f", func(r result) float64 { return r.OpenSeconds * 1e3 }),
 		show("%.2f", func(r result) float64 { return r.Steadiness }))
 }
 
@@ -251,21 +258,42 @@ func table(b *strings.Builder, fill func(line func(...string))) {
 	w.Flush()
 }
 
-// save writes name.jsonl, name.md, and a plot for each family of workloads.
+// save writes name.md, and a plot for each family of workloads beside it.
 func save(name string, results []result, report string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	var lines bytes.Buffer
-	enc := json.NewEncoder(&lines)
-	for _, r := range results {
-		if err := enc.Encode(r); err != nil {
-			return err
-		}
-	}
-	errs := []error{os.WriteFile(name+".jsonl", lines.Bytes(), 0o644), os.WriteFile(name+".md", []byte(report), 0o644)}
+	errs := []error{os.WriteFile(name+".md", []byte(report), 0o644)}
 	for family, svg := range plots(results) {
 		errs = append(errs, os.WriteFile(name+"-"+family+".svg", svg, 0o644))
 	}
 	return errors.Join(errs...)
+}
+
+// readResults reads files of JSON lines. The rounds of each come after those of
+// the one before.
+func readResults(names []string) ([]result, error) {
+	var all []result
+	before := 0
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		last := before
+		for lines := json.NewDecoder(f); ; {
+			var r result
+			if err := lines.Decode(&r); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			r.Round += before
+			last = max(last, r.Round)
+			all = append(all, r)
+		}
+		before = last
+	}
+	return all, nil
 }

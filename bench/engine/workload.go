@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -74,7 +75,7 @@ func workloads(p profile) []workload {
 			Callers: 16, Time: p.time, Warm: p.warm})
 		return &all[len(all)-1]
 	}
-	for _, keys := range []uint64{p.keys, p.many} {
+	for _, keys := range slices.Compact([]uint64{p.keys, p.many}) {
 		read("read-uniform/"+countName(keys), "uniform", 100, keys)
 		read("read-zipf/"+countName(keys), "zipf", 100, keys)
 		read("read-absent/"+countName(keys), "absent", 100, keys)
