@@ -1,6 +1,6 @@
 # The targets are short names; what CI runs is in .ci/run, step by step.
 
-.PHONY: check test race fuzz sim bench torture cover ci
+.PHONY: check test race fuzz sim bench bench-engine torture cover ci
 
 # Before every commit: all that is quick.
 check:
@@ -23,6 +23,11 @@ sim:
 # Micro-benchmarks beside the code. Comparisons with other stores are in bench/.
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
+
+# The engine beside others, about four hours on a quiet machine. ENGINE=-quick has
+# a look in a minute; ENGINE="-workloads fill,ycsb" measures some of it.
+bench-engine:
+	cd bench/engine && go run . -out results $(ENGINE)
 
 # The long forms of the tests: all crash points, many seeds, large clusters, real
 # processes. Takes hours; says what it could not run on this machine.

@@ -18,6 +18,7 @@ func colour(engine string) string {
 // plots draws bars for each family of workloads, and lines over time for those
 // that were sampled. The values are SVG files.
 func plots(results []result) map[string][]byte {
+	results = slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.Engine == "nothing" })
 	families := map[string][]row{}
 	for _, r := range rows(results) {
 		if r.engines[machine] != nil {
