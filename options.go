@@ -81,8 +81,9 @@ type Options struct {
 	Proxy  bool
 	// Sync says when a write is durable on one node; default SyncAlways.
 	Sync SyncPolicy
-	// MemoryBytes is the budget of this node's storage engine; default a
-	// quarter of the memory limit (GOMEMLIMIT), at most 1 GiB.
+	// MemoryBytes is the budget for this node's memtables, log buffer and send
+	// queues; default a quarter of the memory limit (GOMEMLIMIT), at most 1 GiB.
+	// Indexes and filters of tables come on top: about 2 bytes for each key.
 	MemoryBytes int64
 	// MaxKeyBytes (default 4 KiB, at most 65,535) and MaxValueBytes (default
 	// 1 MiB, at most 8 MiB) bound what Put takes.

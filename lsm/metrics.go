@@ -24,8 +24,9 @@ type Metrics struct {
 	Segments, IdleSegments int    // of the log: in use; waiting to be recycled
 	Stalls                 uint64 // times that a writer or the log waited for room
 
-	Memtables     int // the active one and those waiting to be flushed
-	MemtableBytes int64
+	Memtables       int // the active one and those waiting to be flushed
+	MemtableBytes   int64
+	MemtableRecords uint64 // a key may be in several
 
 	Tables                    int
 	TableBytes, TableRawBytes uint64 // on disk; keys and values in them
@@ -70,6 +71,7 @@ func (t *Tree) Metrics() Metrics {
 	m.Memtables = len(v.mems)
 	for _, mem := range v.mems {
 		m.MemtableBytes += mem.Bytes()
+		m.MemtableRecords += uint64(mem.Count())
 	}
 	for _, tables := range v.slices {
 		m.Tables += len(tables)
@@ -98,7 +100,7 @@ func (m Metrics) String() string {
 	}
 	line("log", "%d groups, %d batches, %d syncs, %d bytes, %d segments + %d idle, %d stalls, %d bytes replayed",
 		m.Groups, m.Batches, m.Syncs, m.LogBytes, m.Segments, m.IdleSegments, m.Stalls, m.ReplayedBytes)
-	line("memtables", "%d, %d bytes", m.Memtables, m.MemtableBytes)
+	line("memtables", "%d, %d bytes, %d records", m.Memtables, m.MemtableBytes, m.MemtableRecords)
 	line("tables", "%d, %d bytes (%d raw), %d records, %d tombstones, at most %d in a slice, %d orphans removed",
 		m.Tables, m.TableBytes, m.TableRawBytes, m.Records, m.Tombstones, m.MaxRuns, m.Orphans)
 	line("flush", "%d, %d bytes", m.Flushes, m.FlushedBytes)
