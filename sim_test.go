@@ -71,7 +71,6 @@ type crowd struct {
 	c       *kvtest.Cluster
 	clients sync.WaitGroup
 	gone    atomic.Bool
-	id      atomic.Int64 // of the last value
 	// calls counts them by kind and whether they had no error.
 	ok, failed [3]atomic.Int64
 	// nodes are those that the clients call.

@@ -61,5 +61,5 @@ func (c *Cluster) named(name string) *Node {
 
 // schedule runs one delivery at its time.
 func (c *Cluster) schedule(at time.Time, run func()) {
-	time.AfterFunc(at.Sub(time.Now()), run)
+	time.AfterFunc(time.Until(at), run)
 }

@@ -19,8 +19,8 @@ const (
 	// repainting.
 	width = 80
 
-	heading   = "%-4s %6s %-7s %-7s %9s %8s %7s %7s %7s %7s %8s"
-	rowFormat = "%-4s %6d %-7s %-7s %9s %8s %7s %7s %7s %7s %8s"
+	heading   = "%-4s %6s %-7s %-7s %9s %8s %7s %7s %7s %7s"
+	rowFormat = "%-4s %6d %-7s %-7s %9s %8s %7s %7s %7s %7s"
 
 	hideCursor  = "\x1b[?25l"
 	showCursor  = "\x1b[?25h"
@@ -89,7 +89,7 @@ func (s *screen) paint(last bool) {
 	if nodes := s.tour.progress.nodes(); nodes != nil {
 		s.ask(nodes)
 		lines = append(lines, fmt.Sprintf(heading, "node", "pid", "state", "seen as",
-			"heartbeat", "calls", "calls/s", "syncs", "repairs", "keys", "stored"))
+			"heartbeat", "calls", "calls/s", "syncs", "repairs", "keys"))
 		for _, n := range nodes {
 			lines = append(lines, s.line(n))
 		}
@@ -174,9 +174,8 @@ func (s *screen) line(n *node) string {
 	}
 	m := r.report.Metrics
 	keys := int(m.Engine.MemtableRecords + m.Engine.Records) // one both in memory and in a table counts twice
-	stored := m.Engine.MemtableBytes + int64(m.Engine.TableBytes)
 	return fmt.Sprintf(rowFormat, n.config.ID, pid, state, r.seen.State, seconds(r.seen.HeartbeatAge),
-		count(int(r.calls)), count(int(r.perSecond)), count(int(m.Engine.Syncs)), count(int(m.WriteBacks)), count(keys), size(stored))
+		count(int(r.calls)), count(int(r.perSecond)), count(int(m.Engine.Syncs)), count(int(m.WriteBacks)), count(keys))
 }
 
 // bar shows how far the running step is.
