@@ -79,10 +79,10 @@ func measure(ctx context.Context, o options) ([]result, error) {
 		for i, w := range some {
 			for k := range engines {
 				p := engines[(k+i+round)%len(engines)] // nobody is always first
+				r, err := m.one(round, p, w)
 				if ctx.Err() != nil {
 					return m.results, ctx.Err()
 				}
-				r, err := m.one(round, p, w)
 				if err != nil {
 					r = result{Workload: w.Name, Engine: p.name, Error: err.Error()}
 				}
@@ -91,9 +91,6 @@ func measure(ctx context.Context, o options) ([]result, error) {
 				}
 			}
 		}
-	}
-	if ctx.Err() != nil {
-		return m.results, ctx.Err()
 	}
 	return m.results, failures(m.results)
 }
