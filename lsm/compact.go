@@ -89,7 +89,8 @@ func (t *Tree) judge(err error) error {
 	return t.fail(err)
 }
 
-// compactAll compacts until no slice needs it.
+// compactAll compacts until no slice needs it. Under load that may never be, so
+// what else this goroutine does is done in between.
 func (t *Tree) compactAll() error {
 	for again := true; again; {
 		again = false
@@ -101,7 +102,14 @@ func (t *Tree) compactAll() error {
 			if err != nil {
 				return err
 			}
-			again = again || len(tables) > 0
+			if len(tables) == 0 {
+				continue
+			}
+			again = true
+			if err := t.sweep(); err != nil {
+				return err
+			}
+			t.serveMerges()
 		}
 	}
 	return nil
