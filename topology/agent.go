@@ -32,17 +32,20 @@ type Config struct {
 	Seed  uint64          // for jitter
 
 	// Fence stops the acceptance of writes at this node and reports whether it ever
-	// accepted one. It returns when no write is under way. Unfence ends that. Both may
-	// be nil for a node that never holds data. NewAgent itself calls Fence when the node
-	// was fenced before a restart.
+	// accepted one. It does not wait: every write that it does not report sees the
+	// fence. So must reads, for others may already write in the next epoch. Unfence
+	// ends that, when what was learned is published. Both may be nil for a node that
+	// never holds data. NewAgent itself calls Fence when the node was fenced before a
+	// restart.
 	Fence   func() (hasData bool)
 	Unfence func()
 }
 
 // Effects are what the owner of an Agent must do after each call, in this order:
-// persist Learned and then State, sync both, then publish and Send. Messages of an
-// effect whose State is not durable must not go out: an acceptor that forgets a
-// promise can split the cluster.
+// persist Learned and State, synced and in one atomic batch (else Learned first: the
+// chain must not end before the epoch that State is of), then publish and Send.
+// Messages of an effect whose State is not durable must not go out: an acceptor that
+// forgets a promise can split the cluster.
 type Effects struct {
 	Learned []*Epoch  // new epochs, in order
 	State   []byte    // nil: as before
