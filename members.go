@@ -184,7 +184,10 @@ func (m *members) tick() error {
 	if err := m.apply(m.agent.Tick(t)); err != nil {
 		return err
 	}
-	if err := m.db.clock.refresh(); err != nil && !errors.Is(err, ErrNoSpace) {
+	// A full volume may have room again; and a node whose log failed is still a
+	// member, from which others read. A disk that does not answer at all keeps the
+	// loop here, so that the others take the node for what it is.
+	if err := m.db.clock.refresh(); err != nil && !cannotWrite(err) {
 		return err
 	}
 	return nil
@@ -209,12 +212,16 @@ func (m *members) apply(e topology.Effects) error {
 	return m.pay()
 }
 
-// pay carries out what the agent asked for, in order. On a full volume the rest
-// stays owed until there is room.
+// cannotWrite reports whether err is a state of the disk in which the node stays a
+// member: others can read from it.
+func cannotWrite(err error) bool { return isAny(err, ErrNoSpace, ErrReadOnly, errUncertain) }
+
+// pay carries out what the agent asked for, in order. What the disk does not take
+// stays owed, and so does what comes after it: until there is room, or for good.
 func (m *members) pay() error {
 	for len(m.owed) > 0 {
 		err := m.carryOut(m.owed[0])
-		if errors.Is(err, ErrNoSpace) {
+		if cannotWrite(err) {
 			return nil
 		}
 		if err != nil {

@@ -77,6 +77,29 @@ func TestFailedLog(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestFailedLogIsRead: a node whose log failed takes no writes, but the others go
+// on reading from it.
+func TestFailedLogIsRead(t *testing.T) {
+	var s sick
+	simulate(t, 1, &kvtest.Options{Configure: s.disk(1)}, func(c *kvtest.Cluster) {
+		c.Ready()
+		put(c, 0, "k", 1)
+		s.broken.Store(true)
+		for id := range 5 {
+			_, _ = c.Node(1).Put(ctx, "other", check.Value("other", 10+id, 80))
+		}
+		time.Sleep(time.Minute)
+		for _, n := range []int{0, 2} {
+			st, err := c.Node(n).DB().Status(ctx)
+			require.NoError(c.T, err)
+			require.Equal(c.T, "alive", st.Members[1].State)
+		}
+		get(c, 0, "k", 1, kvstore.All)
+		put(c, 2, "k", 2)
+		require.ErrorIs(c.T, putError(c, 1), kvstore.ErrReadOnly)
+	})
+}
+
 // TestFailedLogOfOwner: the same, seen by another node that coordinates.
 func TestFailedLogOfOwner(t *testing.T) {
 	var s sick
