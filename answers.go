@@ -188,11 +188,9 @@ func isAny(err error, targets ...error) bool {
 func deadTargets(targets []target) []ReplicaError {
 	var out []ReplicaError
 	for _, t := range targets {
-		r := ReplicaError{Node: t.id}
 		if t.dead {
-			r.Err = errDown
+			out = append(out, ReplicaError{Node: t.id, Err: errDown})
 		}
-		out = append(out, r)
 	}
 	return out
 }

@@ -4,8 +4,8 @@
 // hashing, N-way replication, and consistency chosen per operation.
 //
 //	db, err := kvstore.Open("data", &kvstore.Options{
-//		Listen: "127.0.0.1:7001",
-//		Seeds:  []string{"127.0.0.1:7002", "127.0.0.1:7003"},
+//		Listen: "127.0.0.1:7002",
+//		Seeds:  []string{"127.0.0.1:7001"}, // the first node has none
 //	})
 //	if err != nil { … }
 //	defer db.Close()
@@ -32,7 +32,7 @@
 // It is not a transaction system, has no ranges over keys, and offers no
 // conditional writes: two clients that read, change and write the same key at
 // the same time overwrite each other. Nodes can join until the first write is
-// accepted. A replica that was away is brought up to date by the reads that meet
+// accepted: start all of them, and write when Status shows them. A replica that was away is brought up to date by the reads that meet
 // it, not on its own.
 //
 // # Words

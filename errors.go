@@ -29,7 +29,8 @@ var (
 	// ErrClockSkew: a clock is further off than Options.MaxClockOffset.
 	ErrClockSkew = errors.New("kvstore: clock skew")
 	// ErrTimeout: the deadline passed first. It is also
-	// context.DeadlineExceeded. The outcome of a write is unknown.
+	// context.DeadlineExceeded. The outcome of a write is unknown, unless the
+	// deadline had passed before anything was sent: see OutcomeOf.
 	ErrTimeout error = timeoutError{}
 	// ErrPartial: the level can no longer be met though something was sent. The
 	// outcome of a write is unknown.
@@ -88,7 +89,8 @@ func (o Outcome) String() string {
 	return "unknown"
 }
 
-// OutcomeOf answers what the write that returned err left behind.
+// OutcomeOf answers what the write that returned err left behind. An error that
+// is not this package's is Unknown.
 func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Applied
@@ -97,12 +99,11 @@ func OutcomeOf(err error) Outcome {
 	if errors.As(err, &q) {
 		return q.outcome
 	}
-	for _, e := range []error{ErrTimeout, ErrPartial, context.Canceled} {
-		if errors.Is(err, e) {
-			return Unknown
-		}
+	if isAny(err, ErrNotFound, ErrInvalid, ErrKeyTooLarge, ErrValueTooLarge, ErrUnavailable, ErrOverloaded, ErrNotReady,
+		ErrClockSkew, ErrNoSpace, ErrReadOnly, ErrDataLoss, ErrClosed, ErrLocked, ErrIncompatible, ErrCorrupt, ErrJoinRefused, ErrListen) {
+		return NotApplied
 	}
-	return NotApplied
+	return Unknown
 }
 
 // Retryable reports whether the same call may succeed later without a change
@@ -111,12 +112,7 @@ func Retryable(err error) bool {
 	if errors.Is(err, ErrJoinRefused) {
 		return false
 	}
-	for _, e := range []error{ErrUnavailable, ErrOverloaded, ErrNotReady, ErrClockSkew, ErrTimeout, ErrPartial, ErrNoSpace} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return isAny(err, ErrUnavailable, ErrOverloaded, ErrNotReady, ErrClockSkew, context.DeadlineExceeded, ErrPartial, ErrNoSpace)
 }
 
 // A QuorumError tells why a request did not reach its level, replica by
@@ -137,7 +133,8 @@ type QuorumError struct {
 }
 
 // A ReplicaError is one replica's part in a QuorumError. Err is nil for a
-// replica that answered well.
+// replica that answered well. When nothing was sent (ErrUnavailable) only the
+// replicas that cannot be reached are listed.
 type ReplicaError struct {
 	Node string
 	Err  error
@@ -147,7 +144,12 @@ type ReplicaError struct {
 // Error is one line that ends with the outcome.
 func (e *QuorumError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v: %s %q at %v: %d of %d needed answers, %d owners alive", e.kind, e.Op, e.Key, e.Level, e.Received, e.Required, e.Alive)
+	fmt.Fprintf(&b, "%v: %s %q at %v: ", e.kind, e.Op, e.Key, e.Level)
+	if e.Required == 0 {
+		b.WriteString("over before anything was sent")
+	} else {
+		fmt.Fprintf(&b, "%d of %d needed answers, %d owners alive", e.Received, e.Required, e.Alive)
+	}
 	if e.cause != nil {
 		fmt.Fprintf(&b, "; %v", e.cause)
 	}

@@ -11,7 +11,7 @@ import (
 type Item struct {
 	Key   string
 	Value []byte
-	// Version is what was read: hand it back to say what a write has seen.
+	// Version is what was read: to compare with another, and as an HTTP ETag.
 	Version Version
 	// Modified is when the coordinator of the write stamped it, to the
 	// millisecond.

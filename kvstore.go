@@ -315,7 +315,8 @@ func (db *DB) identity() transport.Identity {
 }
 
 // Ready waits until the node is a member of its cluster and able to serve, or
-// ctx is over. It fails with ErrJoinRefused when the cluster will not take the
+// ctx is over. It does not wait for nodes that have yet to join: the first node is
+// ready alone. It fails with ErrJoinRefused when the cluster will not take the
 // node, and with ErrNotReady, and what it was waiting for, when ctx ends first.
 func (db *DB) Ready(ctx context.Context) error {
 	if db.closing.Load() {

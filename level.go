@@ -6,7 +6,8 @@ import (
 )
 
 // Consistency is a level: how many of a key's owners must answer before a call
-// returns. It is itself an option of every verb: db.Get(ctx, k, kvstore.One).
+// returns. It is itself an option of every verb: db.Get(ctx, k, kvstore.One). Of
+// several in one call the last counts.
 type Consistency uint8
 
 const (
@@ -28,17 +29,21 @@ const (
 // atLeastBase separates AtLeast(n) from the named levels.
 const atLeastBase Consistency = 128
 
-// AtLeast is the level of n owners. n above the number of replicas is refused
-// by the call that uses it.
+// AtLeast is the level of n owners. n below 1, or above the number of replicas,
+// is refused by the call that uses it.
 func AtLeast(n int) Consistency {
-	return atLeastBase + Consistency(min(max(n, 0), 127))
+	return atLeastBase + Consistency(min(max(n, 0), 127)) // more than MaxReplicas is refused whatever it is
 }
 
 // String gives the level's name.
 func (c Consistency) String() string {
 	names := [...]string{"default", "one", "quorum", "all", "local one", "local quorum", "each quorum"}
 	switch {
-	case c >= atLeastBase:
+	case c == atLeastBase+127:
+		return "at least 127 or more"
+	case c == atLeastBase:
+		return "at least 0 or less"
+	case c > atLeastBase:
 		return fmt.Sprintf("at least %d", c-atLeastBase)
 	case int(c) < len(names):
 		return names[c]

@@ -453,7 +453,7 @@ func (db *DB) notReady() error {
 		if err := db.members.seedTrouble(); err != nil {
 			return fmt.Errorf("%w: not a member yet; no seed answers: %w", ErrNotReady, err)
 		}
-		return fmt.Errorf("%w: not a member yet; waiting for the seeds", ErrNotReady)
+		return fmt.Errorf("%w: not a member yet; waiting for the seeds (one node must form the cluster: without Seeds, or with Bootstrap)", ErrNotReady)
 	}
 	if lead := db.clock.lead(); lead > 0 {
 		return fmt.Errorf("%w: the clock must first pass stamps that this node issued before it was last stopped, in %v", ErrNotReady, lead)

@@ -18,7 +18,7 @@ type Status struct {
 	Ready bool
 	// Epoch is the newest one the node knows; 0 before it joined.
 	Epoch uint64
-	// N is the number of replicas of each key.
+	// N is the wanted number of replicas of each key; fewer nodes hold fewer.
 	N int
 	// Members are sorted by ID.
 	Members []MemberStatus

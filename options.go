@@ -51,15 +51,19 @@ type Options struct {
 	Cluster string
 	// Listen is the address to take peers' connections on, "host:port"; port 0
 	// picks one. Default none: a single node that nobody can reach. An address
-	// that is not loopback needs ClusterKey or TLS.
+	// that is not loopback needs ClusterKey or TLS; one that stands for all of
+	// the machine's needs Advertise.
 	Listen string
 	// Advertise is the address that peers are told to use; default: the
 	// address listened on.
 	Advertise string
 	// Zone and DataCenter place the node; replicas go to distinct ones first.
+	// Zones of unequal size load their nodes unequally. Levels and numbers of
+	// replicas for each data centre are not there yet.
 	Zone, DataCenter string
 	// Seeds are nodes to join through: "host:port", "dns://name:port" or
-	// "srv://name". They are retried for ever; the own address is ignored.
+	// "srv://name". They are retried for ever; the own address is ignored. Nodes
+	// can join until the first write is accepted: start all of them before.
 	Seeds []string
 	// Bootstrap forms a new cluster even though there are Seeds. Without it a
 	// node with Seeds waits for one of them, so that nodes started together
@@ -82,7 +86,8 @@ type Options struct {
 	// Sync says when a write is durable on one node; default SyncAlways.
 	Sync SyncPolicy
 	// MemoryBytes is the budget for this node's memtables, log buffer and send
-	// queues; default a quarter of the memory limit (GOMEMLIMIT), at most 1 GiB.
+	// queues; default a quarter of the memory limit (GOMEMLIMIT), at most 1 GiB,
+	// which is also the default where there is no limit.
 	// Indexes and filters of tables come on top: about 2 bytes for each key.
 	MemoryBytes int64
 	// MaxKeyBytes (default 4 KiB, at most 65,535) and MaxValueBytes (default
@@ -116,7 +121,8 @@ type Options struct {
 	// FS holds the data; default the operating system's, or one in memory when
 	// Open's dir is "".
 	FS vfs.FS
-	// Transport carries messages between nodes; default TCP.
+	// Transport carries messages between nodes; default TCP. Listen, Advertise
+	// and Seeds are then addresses in its words.
 	Transport transport.Transport
 	// Clock gives the wall time for stamps and deadlines; default the system's.
 	Clock func() time.Time
@@ -210,6 +216,9 @@ func (o *Options) validate() error {
 		return bad("Write: %v", err)
 	}
 	for _, s := range o.Seeds {
+		if o.Transport != nil && !strings.Contains(s, "://") {
+			continue // an address in the words of that transport
+		}
 		if err := validateSeed(s); err != nil {
 			return bad("Seeds: %v", err)
 		}
@@ -251,8 +260,9 @@ func loopback(addr string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// String prints the effective values, one per line, secrets left out.
-func (o *Options) String() string {
+// String prints the values with defaults filled in, one per line, secrets left
+// out.
+func (o Options) String() string {
 	e := o.withDefaults("-")
 	var b strings.Builder
 	for _, l := range []struct {

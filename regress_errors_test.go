@@ -3,6 +3,7 @@ package kvstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -186,4 +187,14 @@ func TestContextEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOutcomeOfForeignErrors: what this package did not say is not taken for a
+// promise that nothing happened.
+func TestOutcomeOfForeignErrors(t *testing.T) {
+	for _, err := range []error{context.DeadlineExceeded, context.Canceled, errors.New("a proxy's")} {
+		require.Equal(t, kvstore.Unknown, kvstore.OutcomeOf(err), "%v", err)
+	}
+	require.True(t, kvstore.Retryable(context.DeadlineExceeded))
+	require.NotContains(t, fmt.Sprint(kvstore.Options{ClusterKey: []byte("a secret of 16 bytes")}), "115", "a byte of the key")
 }

@@ -38,6 +38,8 @@ type Cluster struct {
 //
 // The scenario runs in a synctest bubble: it must not wait for anything outside,
 // contexts that are cancelled outside and real connections included.
+//
+// Inside the scenario use c.T, not t: it belongs to the bubble.
 func Run(t *testing.T, seed uint64, o *Options, scenario func(c *Cluster)) {
 	t.Helper()
 	c := &Cluster{Seed: seed, o: o.withDefaults()}

@@ -40,8 +40,10 @@
 //	kvtest.Seeds(t, 20, func(t *testing.T, seed uint64) {
 //		kvtest.Run(t, seed, &kvtest.Options{Nodes: 5, Loss: 0.01}, func(c *kvtest.Cluster) {
 //			c.Ready()
-//			go workload(c)
+//			var clients sync.WaitGroup
+//			clients.Go(func() { workload(c) })
 //			c.Storm(time.Minute)
+//			clients.Wait()
 //			c.Check()
 //		})
 //	})

@@ -25,7 +25,8 @@ const (
 	hideCursor  = "\x1b[?25l"
 	showCursor  = "\x1b[?25h"
 	clearLine   = "\x1b[2K"
-	moveUpLines = "\x1b[%dA"
+	moveUpLines = "\x1b[%dA\r"
+	clearBelow  = "\x1b[J"
 	bold        = "\x1b[1m"
 	plain       = "\x1b[0m"
 )
@@ -89,7 +90,7 @@ func (s *screen) paint(last bool) {
 	if nodes := s.tour.progress.nodes(); nodes != nil {
 		s.ask(nodes)
 		lines = append(lines, fmt.Sprintf(heading, "node", "pid", "state", "seen as",
-			"heartbeat", "calls", "calls/s", "syncs", "repairs", "keys"))
+			"heartbeat", "calls", "calls/s", "syncs", "repairs", "records"))
 		for _, n := range nodes {
 			lines = append(lines, s.line(n))
 		}
@@ -108,7 +109,7 @@ func (s *screen) paint(last bool) {
 
 	var b strings.Builder
 	if s.lines > 0 {
-		fmt.Fprintf(&b, moveUpLines, s.lines)
+		fmt.Fprintf(&b, moveUpLines+clearBelow, s.lines)
 	}
 	for i, l := range lines {
 		if r := []rune(l); len(r) >= width && !last {
@@ -173,9 +174,9 @@ func (s *screen) line(n *node) string {
 		r.perSecond = 0
 	}
 	m := r.report.Metrics
-	keys := int(m.Engine.MemtableRecords + m.Engine.Records) // one both in memory and in a table counts twice
+	records := int(m.Engine.MemtableRecords + m.Engine.Records) // a key may have one in memory and some in tables
 	return fmt.Sprintf(rowFormat, n.config.ID, pid, state, r.seen.State, seconds(r.seen.HeartbeatAge),
-		count(int(r.calls)), count(int(r.perSecond)), count(int(m.Engine.Syncs)), count(int(m.WriteBacks)), count(keys))
+		count(int(r.calls)), count(int(r.perSecond)), count(int(m.Engine.Syncs)), count(int(m.WriteBacks)), count(records))
 }
 
 // bar shows how far the running step is.

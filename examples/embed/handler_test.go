@@ -100,7 +100,7 @@ func TestFail(t *testing.T) {
 		{kvstore.ErrPartial, http.StatusGatewayTimeout, "", kvstore.Unknown},
 		{kvstore.ErrNoSpace, http.StatusInsufficientStorage, "", kvstore.NotApplied},
 		{kvstore.ErrReadOnly, http.StatusInternalServerError, "", kvstore.NotApplied},
-		{errors.New("another"), http.StatusInternalServerError, "", kvstore.NotApplied},
+		{errors.New("another"), http.StatusInternalServerError, "", kvstore.Unknown},
 	} {
 		w := httptest.NewRecorder()
 		fail(w, fmt.Errorf("wrapped: %w", c.err))

@@ -24,6 +24,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"example.com/kvstore"
 )
@@ -60,13 +61,20 @@ func run(ctx context.Context, dir string, o *kvstore.Options, api net.Listener) 
 	return errors.Join(serve(ctx, db, api), db.Close())
 }
 
+// patience is how long a slow client may take, and may hold up the end.
+const patience = 10 * time.Second
+
 func serve(ctx context.Context, db *kvstore.DB, api net.Listener) error {
 	if err := db.Ready(ctx); err != nil {
 		return err
 	}
-	server := &http.Server{Handler: handler(db)}
+	server := &http.Server{Handler: handler(db), ReadHeaderTimeout: patience, ReadTimeout: 3 * patience}
 	down := make(chan error, 1)
-	context.AfterFunc(ctx, func() { down <- server.Shutdown(context.Background()) })
+	context.AfterFunc(ctx, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		down <- errors.Join(server.Shutdown(ctx), server.Close())
+	})
 	slog.Info("serving", "http", api.Addr())
 	if err := server.Serve(api); !errors.Is(err, http.ErrServerClosed) {
 		return err
