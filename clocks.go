@@ -33,8 +33,12 @@ type reading struct {
 	at    time.Time
 }
 
-// ask asks every live peer for its time.
+// ask asks every live peer for its time, and judges the own clock without those
+// that have not answered for long.
 func (c *clocks) ask(v *view) {
+	c.mu.Lock()
+	c.judgeLocked()
+	c.mu.Unlock()
 	for i := range v.nodes {
 		if n := &v.nodes[i]; n.peer != nil && !n.dead {
 			q := &clockQuestion{c: c, id: n.id, sent: now()}
@@ -66,6 +70,10 @@ func (c *clocks) note(id string, r reading) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.readings[id] = r
+	c.judgeLocked()
+}
+
+func (c *clocks) judgeLocked() {
 	near, all := c.countLocked()
 	c.wrong.Store(2*near <= all)
 }

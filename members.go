@@ -111,13 +111,11 @@ func (m *members) loop() {
 			due = m.next()
 			timer.Reset(due.Sub(now()))
 		}
-		if err == nil {
-			err = m.noteChanges()
-		}
 		if err != nil {
 			m.fail(err)
 			return
 		}
+		m.noteChanges()
 		m.settle()
 	}
 }
@@ -314,13 +312,13 @@ func (m *members) dropIdle(t time.Time) {
 }
 
 // noteChanges takes in what gossip found out: liveness, addresses, epochs.
-func (m *members) noteChanges() error {
+func (m *members) noteChanges() {
 	if m.gossip == nil {
-		return nil
+		return
 	}
 	changes := m.gossip.Changes()
 	if len(changes) == 0 {
-		return nil
+		return
 	}
 	known := m.current
 	for _, c := range changes {
@@ -339,7 +337,6 @@ func (m *members) noteChanges() error {
 		}
 	}
 	m.publish()
-	return nil
 }
 
 // meta is what this node says of itself in gossip: its epoch, and the identity
