@@ -20,6 +20,7 @@ type job struct {
 	Engine   string
 	Dir      string
 	Load     bool
+	Write    bool // until it is killed
 	Workload workload
 	Verify   bool
 	Profile  string // file for a CPU profile
@@ -97,8 +98,13 @@ func (j job) run() (result, error) {
 	if err := os.MkdirAll(j.Dir, 0o755); err != nil {
 		return result{}, err
 	}
-	if j.Load {
+	switch {
+	case j.Load:
 		return result{}, j.load(p)
+	case j.Write:
+		return result{}, j.writeUntilKilled(p)
+	case j.Workload.Reopen:
+		return j.reopen(p)
 	}
 	return j.measure(p)
 }

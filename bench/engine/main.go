@@ -37,16 +37,16 @@ type profile struct {
 	time, warm, overwrite     time.Duration
 	limit                     time.Duration // of a fill
 	quiet                     time.Duration // how long the process must idle until background work counts as done
-	keys, many                uint64        // of the small and the large data set with values of 100 B
+	keys, many, most          uint64        // of the small, the large and the largest data set with values of 100 B
 	fillBytes, bigBytes       int64         // of a fill; of the data set with values of 1 KiB
 	cacheBytes, memtableBytes int64         // of every engine
 }
 
 var full = profile{rounds: 5, time: 5 * time.Second, warm: 2 * time.Second, overwrite: time.Minute, limit: 2 * time.Minute,
-	quiet: time.Second, keys: 1_000_000, many: 5_000_000, fillBytes: 512 << 20, bigBytes: 1 << 30, cacheBytes: 256 << 20, memtableBytes: 64 << 20}
+	quiet: time.Second, keys: 1_000_000, many: 5_000_000, most: 10_000_000, fillBytes: 512 << 20, bigBytes: 1 << 30, cacheBytes: 256 << 20, memtableBytes: 64 << 20}
 
 var quick = profile{rounds: 1, time: 100 * time.Millisecond, warm: 50 * time.Millisecond, overwrite: time.Second, limit: time.Second,
-	quiet: 100 * time.Millisecond, keys: 5_000, many: 20_000, fillBytes: 2 << 20, bigBytes: 8 << 20, cacheBytes: 2 << 20, memtableBytes: 1 << 20}
+	quiet: 100 * time.Millisecond, keys: 5_000, many: 20_000, most: 30_000, fillBytes: 2 << 20, bigBytes: 8 << 20, cacheBytes: 2 << 20, memtableBytes: 1 << 20}
 
 // options are the settings of a whole measurement.
 type options struct {
@@ -75,6 +75,7 @@ func main() {
 	flag.DurationVar(&o.quiet, "quiet", o.quiet, "a process that idles this long has done its background work")
 	flag.Uint64Var(&o.keys, "keys", o.keys, "keys of the small data set, values of 100 B")
 	flag.Uint64Var(&o.many, "many", o.many, "keys of the large data set, values of 100 B")
+	flag.Uint64Var(&o.most, "most", o.most, "keys of the data set that is opened again, values of 100 B")
 	flag.Int64Var(&o.fillBytes, "fill", o.fillBytes, "bytes of keys and values that a fill writes")
 	flag.Int64Var(&o.bigBytes, "big", o.bigBytes, "bytes of the data set with values of 1 KiB; four times the cache")
 	flag.Int64Var(&o.cacheBytes, "cache", o.cacheBytes, "bytes of each engine's cache")

@@ -128,7 +128,7 @@ func testAdapter(t *testing.T, p peer, synced bool) {
 
 // tiny is a profile that shows that everything runs.
 var tiny = profile{rounds: 1, time: 30 * time.Millisecond, warm: 5 * time.Millisecond, overwrite: 600 * time.Millisecond, limit: time.Second,
-	quiet: 20 * time.Millisecond, keys: 2_000, many: 3_000, fillBytes: 1 << 20, bigBytes: 1 << 20, cacheBytes: 1 << 20, memtableBytes: 1 << 20}
+	quiet: 20 * time.Millisecond, keys: 2_000, many: 3_000, most: 4_000, fillBytes: 1 << 20, bigBytes: 1 << 20, cacheBytes: 1 << 20, memtableBytes: 1 << 20}
 
 // Every workload runs with our engine, and all its answers are right, also after
 // it was closed and opened again.

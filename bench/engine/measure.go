@@ -39,7 +39,7 @@ func measure(ctx context.Context, o options) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.rounds < 1 || o.keys < 1 || o.many < 1 || o.fillBytes < 1<<20 || o.bigBytes < 1<<20 {
+	if o.rounds < 1 || o.keys < 1 || o.many < 1 || o.most < 1 || o.fillBytes < 1<<20 || o.bigBytes < 1<<20 {
 		return nil, errors.New("at least one round, one key, and 1 MiB of data")
 	}
 	if o.profiles != "" {
@@ -144,7 +144,7 @@ func (m *measurement) one(round int, p peer, w workload) (result, error) {
 	}
 	switch {
 	case w.Fill:
-	case w.writes():
+	case w.writes(), w.Killed:
 		if err := copyFiles(j.Dir, m.home(p, w)); err != nil {
 			return result{}, err
 		}
@@ -152,27 +152,44 @@ func (m *measurement) one(round int, p peer, w workload) (result, error) {
 		j.Dir = m.home(p, w)
 	}
 	defer os.RemoveAll(filepath.Join(m.dir, "run"))
+	if w.Killed {
+		if err := m.kill(j); err != nil {
+			return result{}, err
+		}
+	}
 	return m.child(j)
+}
+
+// command gives the process that does a job, to be started.
+func (m *measurement) command(j job) (*exec.Cmd, error) {
+	j.Quiet, j.CacheBytes, j.MemtableBytes = m.quiet, m.cacheBytes, m.memtableBytes
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(j)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(m.ctx, self)
+	cmd.Env = append(os.Environ(), jobVariable+"="+string(text))
+	return cmd, nil
 }
 
 // child does a job in a process of its own.
 func (m *measurement) child(j job) (r result, err error) {
-	j.Quiet, j.CacheBytes, j.MemtableBytes = m.quiet, m.cacheBytes, m.memtableBytes
-	self, err := os.Executable()
+	cmd, err := m.command(j)
 	if err != nil {
 		return r, err
 	}
-	text, err := json.Marshal(j)
-	if err != nil {
-		return r, err
-	}
-	ctx, cancel := context.WithTimeout(m.ctx, jobLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), jobVariable+"="+string(text))
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Start(); err != nil {
+		return r, err
+	}
+	limit := time.AfterFunc(jobLimit, func() { cmd.Process.Kill() })
+	defer limit.Stop()
+	if err := cmd.Wait(); err != nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(complaints.String()), "\n")
 		return r, fmt.Errorf("%w: %s", err, first)
 	}

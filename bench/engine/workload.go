@@ -30,6 +30,9 @@ type workload struct {
 	Time, Warm time.Duration
 	Ops        uint64
 
+	Reopen bool // measure opening, not what comes after
+	Killed bool // the process that had it open was killed while it wrote
+
 	Cold    bool // the page cache has forgotten the data set
 	Drain   bool // the background work that it leaves is waited for
 	Samples bool // the rate of every half second is kept
@@ -88,6 +91,13 @@ func workloads(p profile) []workload {
 	read("beyond-cache/warm", "uniform", 1<<10, big)
 	for _, w := range ycsb {
 		w.ValueBytes, w.Keys, w.Callers, w.Time, w.Warm = 1<<10, big, 16, p.time, p.warm
+		all = append(all, w)
+	}
+	for _, killed := range []bool{false, true} {
+		w := workload{Name: "reopen/closed", Reopen: true, Killed: killed, ValueBytes: 100, Keys: p.most, Callers: 16}
+		if killed {
+			w.Name = "reopen/killed"
+		}
 		all = append(all, w)
 	}
 	return append(all, workload{Name: "overwrite/1KiB-16", Updates: 100, Draw: "uniform", ValueBytes: 1 << 10, Keys: big,
