@@ -53,13 +53,14 @@ var graph = map[string]edges{
 	"lsm/vfs/vfstest":         {imports: []string{"lsm/vfs"}, modules: []string{testify}},
 	"lsm/internal/base":       {imports: []string{"vclock"}, modules: []string{xxhash}},
 	"lsm/internal/wal":        {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base"}},
-	"lsm/internal/memtable":   {imports: []string{"vclock", "lsm/internal/base"}},
-	"lsm/internal/table":      {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base"}, modules: []string{xxhash, bloom, bitset, compress}},
+	"lsm/internal/offheap":    {modules: []string{xsys}},
+	"lsm/internal/memtable":   {imports: []string{"vclock", "lsm/internal/base", "lsm/internal/offheap"}},
+	"lsm/internal/table":      {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base", "lsm/internal/offheap"}, modules: []string{xxhash, bloom, bitset, compress}},
 	"lsm/internal/manifest":   {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base", "lsm/internal/table"}},
 	"lsm/internal/compaction": {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base", "lsm/internal/table", "lsm/internal/manifest"}},
 	"lsm": {
 		imports: []string{"vclock", "lsm/vfs", "lsm/internal/base", "lsm/internal/wal", "lsm/internal/memtable",
-			"lsm/internal/table", "lsm/internal/manifest", "lsm/internal/compaction"},
+			"lsm/internal/table", "lsm/internal/manifest", "lsm/internal/compaction", "lsm/internal/offheap"},
 		modules: []string{xxhash, xsync, xtime},
 	},
 

@@ -1,0 +1,33 @@
+//go:build unix && !race
+
+package offheap
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+func alloc(n int) []byte {
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return onHeap(n)
+	}
+	return b
+}
+
+func free(b []byte) {
+	if isOnHeap(b) {
+		poison(b)
+		return
+	}
+	if keepMapped {
+		// Nobody gets these addresses again, so that every later access faults.
+		if unix.Madvise(b, unix.MADV_DONTNEED) == nil && unix.Mprotect(b, unix.PROT_NONE) == nil {
+			return
+		}
+	}
+	if err := unix.Munmap(b); err != nil {
+		panic(fmt.Sprintf("offheap: freeing %d bytes that Alloc did not give, or freed before: %v", len(b), err))
+	}
+}

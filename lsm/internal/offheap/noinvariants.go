@@ -1,0 +1,7 @@
+//go:build !invariants
+
+package offheap
+
+const keepMapped = false
+
+func poison([]byte) {}
