@@ -95,7 +95,7 @@ func TestPurge(t *testing.T) {
 		m := model{}
 		var pending []Record
 		arrive := func(rec Record) {
-			rec = straggle(rec, m, horizon.Load())
+			rec = straggle(rec, m[string(rec.Key)], horizon.Load())
 			if rec.Kind == 0 {
 				return
 			}
@@ -135,12 +135,12 @@ func TestPurge(t *testing.T) {
 }
 
 // straggle does what a replica does with a record that holds dots behind the
-// horizon: those that are not alive here were superseded.
-func straggle(r Record, m model, horizon uint64) Record {
+// horizon: those that are not alive here were superseded. Here is what it holds.
+func straggle(r Record, here vclock.Set, horizon uint64) Record {
 	if r.Min.Stamp > horizon {
 		return r
 	}
-	s, here := setOf(&r), m[string(r.Key)]
+	s := setOf(&r)
 	s.Siblings = slices.DeleteFunc(slices.Clone(s.Siblings), func(b vclock.Sibling) bool {
 		return b.Dot.Stamp <= horizon && !slices.ContainsFunc(here.Siblings, func(c vclock.Sibling) bool { return c.Dot == b.Dot })
 	})

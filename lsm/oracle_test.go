@@ -92,6 +92,9 @@ type writer struct {
 	value int // length of values
 	stamp uint64
 	old   []Record
+	// deadline makes up that of a record; nil: the record's stamp, which is long
+	// past or never.
+	deadline func() int64
 	// causal is what the causal writers know of each key: they obey the rule
 	// that a state with a dot of an actor reflects all its earlier causal dots.
 	causal map[string]vclock.Set
@@ -140,6 +143,9 @@ func (w *writer) plain(prefix string, d vclock.Dot) Record {
 	}
 	if r.Kind == Value && w.r.IntN(8) == 0 {
 		r.Deadline = int64(w.stamp)
+		if w.deadline != nil {
+			r.Deadline = w.deadline()
+		}
 	}
 	return r
 }

@@ -31,6 +31,7 @@ type Mem struct {
 		sync.RWMutex
 		root     *node
 		locked   map[string]bool
+		handles  map[*memFile]struct{} // that are open
 		capacity int64
 		used     int64 // blocks
 	}
@@ -42,6 +43,7 @@ func NewMem(seed uint64) *Mem {
 	m := &Mem{seed: seed}
 	m.mu.root = &node{links: 1, entries: map[string]*node{}}
 	m.mu.locked = map[string]bool{}
+	m.mu.handles = map[*memFile]struct{}{}
 	m.mu.capacity = defaultCapacity / pageBytes
 	return m
 }
@@ -128,7 +130,25 @@ func (m *Mem) openFile(name string, writable bool) (File, error) {
 
 func (m *Mem) openLocked(n *node, name string, writable bool) File {
 	n.open++
-	return &memFile{fs: m, node: n, name: name, writable: writable}
+	f := &memFile{fs: m, node: n, name: name, writable: writable}
+	m.mu.handles[f] = struct{}{}
+	return f
+}
+
+// Handles gives the sorted names of the files that are open, each once for each
+// handle, and of the locks that are held: what has closed everything left none.
+func (m *Mem) Handles() []string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	names := make([]string, 0, len(m.mu.handles)+len(m.mu.locked))
+	for f := range m.mu.handles {
+		names = append(names, f.name)
+	}
+	for name := range m.mu.locked {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Remove removes a file or an empty directory. What happened in a directory

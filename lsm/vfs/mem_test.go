@@ -1,6 +1,7 @@
 package vfs_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"sync"
@@ -101,6 +102,21 @@ func TestCapacity(t *testing.T) {
 	require.Zero(t, m.Used())
 	m.SetCapacity(-1)
 	require.Zero(t, free())
+}
+
+func TestHandles(t *testing.T) {
+	m := vfs.NewMem(1)
+	f, err := m.Create("b")
+	require.NoError(t, err)
+	g, err := m.Open("b")
+	require.NoError(t, err)
+	lock, err := m.Lock("a")
+	require.NoError(t, err)
+	require.NoError(t, m.Remove("b"))
+	require.Equal(t, []string{"a", "b", "b"}, m.Handles())
+	require.Empty(t, m.CrashSynced().Handles())
+	require.NoError(t, errors.Join(f.Close(), g.Close(), lock.Close()))
+	require.Empty(t, m.Handles())
 }
 
 func second[T any](_ T, err error) error { return err }

@@ -102,6 +102,7 @@ func (f *memFile) Close() error {
 		return err
 	}
 	f.closed = true
+	delete(f.fs.mu.handles, f)
 	f.node.open--
 	f.fs.releaseLocked(f.node)
 	return nil
