@@ -239,7 +239,7 @@ func (s *simulation) reset() { s.flushed, s.merged, s.runs, s.space = 0, 0, 0, 0
 // of live data.
 func TestSimulation(t *testing.T) {
 	const (
-		perFlush = 100 // keys of a slice in a memtable
+		perFlush = 50 // keys of a slice in a memtable
 		flushes  = 30
 		keys     = perFlush * flushes // of a slice
 	)
@@ -264,7 +264,7 @@ func TestSimulation(t *testing.T) {
 			require.LessOrEqual(t, s.runs, 12)
 
 			s.reset()
-			for range 10 * flushes {
+			for range 5 * flushes {
 				s.flush(func(int) map[int]bool {
 					m := map[int]bool{}
 					for len(m) < perFlush {
@@ -287,7 +287,7 @@ func TestSimulation(t *testing.T) {
 
 			s.reset()
 			before := live
-			for range 10 * flushes {
+			for range 5 * flushes {
 				s.flush(func(slice int) map[int]bool {
 					m := map[int]bool{}
 					for len(m) < perFlush {
