@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/vclock"
@@ -96,21 +95,7 @@ func TestPurge(t *testing.T) {
 		var horizon atomic.Uint64 // the stamp; records above it may still arrive
 		o := small(vfs.NewMem(seed))
 		// Any tables may be compacted at any time, alone or together.
-		choice := rand.New(rand.NewPCG(seed, 3))
-		o.pick = func(slices [][]compaction.Run, _ compaction.Conditions) (compaction.Job, bool) {
-			s := choice.IntN(len(slices))
-			var free []int
-			for i, r := range slices[s] {
-				if !r.Busy {
-					free = append(free, i)
-				}
-			}
-			if len(free) == 0 || choice.IntN(3) == 0 {
-				return compaction.Job{}, false
-			}
-			choice.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
-			return compaction.Job{Slice: s, Runs: free[:1+choice.IntN(len(free))], Level: uint8(choice.IntN(3))}, true
-		}
+		o.pick = randomPick(seed)
 		o.maxTableBytes = 1 // a table for each token
 		o.Horizon = func(uint64) vclock.Dot { return vclock.Dot{Stamp: horizon.Load(), Actor: math.MaxUint64} }
 		tree := open(t, o)
