@@ -164,7 +164,7 @@ func (v *version) replace(remove []*run, add []*tableFile) {
 	}
 	for _, r := range remove {
 		s := r.files[0].Slice
-		bySlice[s] = bySlice[s] // touched, also when nothing comes instead
+		bySlice[s] = append(bySlice[s], nil...) // touched, also when nothing comes instead
 	}
 	for i, files := range bySlice {
 		s := slices.DeleteFunc(slices.Clone(v.slices[i]), func(r *run) bool { return slices.Contains(remove, r) })
