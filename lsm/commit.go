@@ -239,7 +239,8 @@ func (t *Tree) rotate() error {
 	if err := t.log.Rotate(make([]byte, wal.GroupHeaderBytes)); err != nil {
 		return err
 	}
-	m, old := t.newMem(t.log.Segment()), t.active.Load()
+	old := t.active.Load()
+	m := t.newMem(t.log.Segment(), old.Count())
 	t.change(func(v *version) { v.mems = slices.Insert(v.mems, 0, m) })
 	t.active.Store(m)
 	old.Seal()

@@ -11,6 +11,7 @@ import (
 
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/lsm/internal/memtable"
 	"example.com/kvstore/lsm/internal/wal"
 	"example.com/kvstore/vclock"
 )
@@ -49,15 +50,12 @@ func Open(dir string, o *Options) (*Tree, error) {
 		stopping:    make(chan struct{}),
 		closeDone:   make(chan struct{}),
 	}
-	t.mu.busy = map[*run]bool{}
 	t.waiters.New = newWaiter
-	t.rest.timer = stoppedTimer(func() {
-		t.rest.now.Store(true)
-		kick(t.compactKick)
-	})
 	t.lookups.New = func() any { return new(lookup) }
+	t.memory = memtable.NewPool(opts.MemtableBytes)
 	r := recovery{t: t}
 	if err := r.run(); err != nil {
+		r.free()
 		if t.manifest != nil {
 			err = errors.Join(err, t.manifest.Close())
 		}
@@ -79,13 +77,10 @@ func (t *Tree) start() {
 		})
 	}
 	t.background.Add(1)
+	t.workers.Add(2)
 	go t.logLoop()
-	t.workers.Add(1 + compactors())
 	go t.flushLoop()
-	for range compactors() {
-		go t.compactLoop()
-	}
-	t.rest.timer.Reset(restAfter)
+	go t.compactLoop()
 	t.queue.Kick() // recovery may have filled the memtable
 	kick(t.compactKick)
 }
@@ -128,6 +123,18 @@ func (r *recovery) run() error {
 	t.clock = vclock.NewClock(t.o.Now, maxOffset, r.top)
 	r.publish(state)
 	return r.clean(state, unused)
+}
+
+// free gives back the memory of a recovery that failed.
+func (r *recovery) free() {
+	if v := r.t.version.Swap(nil); v != nil {
+		r.t.release(v)
+	} else {
+		for _, m := range r.mems {
+			m.Free()
+		}
+	}
+	r.t.memory.Close()
 }
 
 // list finds the files of the directory.
@@ -187,7 +194,7 @@ func (r *recovery) replay(from uint64) (unused []uint64, err error) {
 		return nil, err
 	}
 	if len(r.mems) == 0 {
-		r.mems = []*mem{t.newMem(t.log.Segment())}
+		r.mems = []*mem{t.newMem(t.log.Segment(), 0)}
 	}
 	// Segments whose groups were all replaced count too: the manifest names the
 	// first one, until a flush moves on.
@@ -215,7 +222,11 @@ func (r *recovery) visit(segment uint64, off int64, b []byte) error {
 	}
 	switch {
 	case m == nil || segment != r.last && m.Full():
-		m = r.t.newMem(segment)
+		keys := 0
+		if m != nil {
+			keys = m.Count()
+		}
+		m = r.t.newMem(segment, keys)
 		r.mems = append(r.mems, m)
 	case segment != r.last:
 		m.segments++
@@ -243,12 +254,12 @@ func (r *recovery) publish(state *manifest.State) {
 	t.change(func(v *version) {
 		v.mems = slices.Clone(r.mems)
 		slices.Reverse(v.mems)
-		v.slices = make([][]*run, state.Slices)
+		v.slices = make([][]*tableFile, state.Slices)
 		var all []*tableFile
 		for _, f := range state.Tables {
 			all = append(all, &tableFile{t: t, Table: f})
 		}
-		v.replace(nil, all)
+		v.replace(nil, all, func(f *tableFile) int { return int(f.Slice) })
 	})
 }
 

@@ -54,12 +54,11 @@ func (l *lookup) memory(t *Tree, v *version, token uint64, key []byte) {
 
 // tables looks into the tables, highest max dot first.
 func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
-	for _, u := range v.slices[t.slice(token)] {
-		if l.settles(u.maxDot) {
+	for _, f := range v.slices[t.slice(token)] {
+		if l.settles(f.MaxDot) {
 			return nil
 		}
-		f := u.find(token)
-		if f == nil || l.settles(f.MaxDot) || !f.admits(token) {
+		if !f.admits(token) {
 			continue
 		}
 		table, err := f.open()
@@ -172,11 +171,11 @@ func (t *Tree) ReadMemory(token uint64, key, dst []byte) (r Record, found, certa
 	defer t.lookups.Put(l)
 	l.memory(t, v, token, key)
 	certain = true
-	for _, u := range v.slices[t.slice(token)] {
-		if l.settles(u.maxDot) {
+	for _, f := range v.slices[t.slice(token)] {
+		if l.settles(f.MaxDot) {
 			break
 		}
-		if f := u.find(token); f != nil && !l.settles(f.MaxDot) && f.admits(token) {
+		if f.admits(token) {
 			certain = false
 			break
 		}

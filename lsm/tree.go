@@ -15,8 +15,9 @@ import (
 // A Tree is an open directory. All methods are for any goroutine.
 //
 // Locks are leaves: none is held while another is taken, except that a
-// memtable's View takes all of its shards in order; none is held across I/O,
-// channel operations or callbacks.
+// memtable's View takes all of its shards in order, and that a shard takes
+// memory from its memtable's arena, which takes it from the pool; none is held
+// across I/O, channel operations or callbacks.
 type Tree struct {
 	o          Options
 	dir        string
@@ -25,6 +26,7 @@ type Tree struct {
 	sliceShift uint
 	waiters    sync.Pool // of *waiter
 	lookups    sync.Pool // of *lookup
+	memory     *memtable.Pool
 
 	version  atomic.Pointer[version] // nil after Close
 	active   atomic.Pointer[mem]     // the first mem of version
@@ -39,8 +41,7 @@ type Tree struct {
 
 	room        chan struct{} // capacity 1: wakes logLoop when a memtable was flushed
 	flushKick   chan struct{} // capacity 1: wakes flushLoop
-	compactKick chan struct{} // capacity 1: wakes a compactLoop
-	rest        rest
+	compactKick chan struct{} // capacity 1: wakes compactLoop
 	idle        chan struct{} // closed when no version is held any more, after Close
 	failed      chan struct{} // closed by fail
 	stopping    chan struct{} // closed when the background is to end
@@ -51,10 +52,8 @@ type Tree struct {
 
 	mu struct {
 		sync.Mutex
-		rotations []*rotation   // asked for by Flush
-		merges    []*merge      // asked for by Compact
-		busy      map[*run]bool // inputs of the compactions that run
-		bottoms   int           // how many of those make a bottom
+		rotations []*rotation // asked for by Flush
+		merges    []*merge    // asked for by Compact
 		dead      []*tableFile
 		versions  int  // that are held
 		logDone   bool // logLoop has ended
@@ -64,7 +63,7 @@ type Tree struct {
 	closeDone  chan struct{} // closed when Close has finished; closeErr is set before
 	closeErr   error
 	background sync.WaitGroup // logLoop
-	workers    sync.WaitGroup // flushLoop, each compactLoop
+	workers    sync.WaitGroup // flushLoop, compactLoop
 }
 
 // failure gives the error that ended writing, or nil.
@@ -74,10 +73,13 @@ func (t *Tree) failure() error {
 	return t.mu.err
 }
 
-// newMem makes a memtable whose log begins with the given segment.
-func (t *Tree) newMem(first uint64) *mem {
+// newMem makes a memtable for about that many keys, whose log begins with the
+// given segment.
+func (t *Tree) newMem(first uint64, keys int) *mem {
 	return &mem{
-		Table: memtable.New(memtable.Options{Shards: t.o.Shards, Bytes: t.o.MemtableBytes, Join: t.join}),
+		Table: memtable.New(memtable.Options{
+			Shards: t.o.Shards, Bytes: t.o.MemtableBytes, Keys: keys, Pool: t.memory, Join: t.join,
+		}),
 		first: first, segments: 1, flushed: make(chan struct{}),
 	}
 }
@@ -142,10 +144,10 @@ func (t *Tree) shut() error {
 	t.stopped.Store(true)
 	close(t.stopping)
 	t.workers.Wait()
-	t.rest.timer.Stop()
 	v := t.version.Swap(nil)
 	t.release(v)
 	<-t.idle
+	t.memory.Close()
 	return errors.Join(t.sweep(), t.manifest.Close(), t.lock.Close())
 }
 

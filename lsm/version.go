@@ -19,8 +19,15 @@ import (
 //
 // Invariant: a record in a mem is in the mem's segments or in later ones, so
 // that the segments before those of the oldest mem are not needed.
+//
+// Its memory is freed when it is in no version that is held. Invariant: whoever
+// touches its records holds a version that it is in, from before until after; or
+// has entered it, which keeps it from being flushed and thus in the current
+// version; or is flushLoop, which alone takes mems out of the current version.
+// Enter and Leave are safe without.
 type mem struct {
 	*memtable.Table
+	versions atomic.Int64  // that it is in
 	first    uint64        // its first segment
 	segments int           // how many; owned by the log's goroutine
 	flushed  chan struct{} // closed when its records are in tables
@@ -33,7 +40,6 @@ type tableFile struct {
 	reader   atomic.Pointer[table.Reader]
 	versions atomic.Int64 // that it is in
 	obsolete atomic.Bool  // no manifest names it any more: delete the file
-	purged   bool         // a merge of the whole slice wrote it, all behind the horizon
 }
 
 func (f *tableFile) name() string { return path.Join(f.t.dir, base.TableName(f.ID)) }
@@ -88,8 +94,8 @@ func (f *tableFile) discard() error {
 type version struct {
 	refs atomic.Int64 // readers, and one while it is the current version
 	mems []*mem       // newest first; the first one is active
-	// slices are the runs of each token slice, highest max dot first.
-	slices [][]*run
+	// slices are the tables of each token slice, highest max dot first.
+	slices [][]*tableFile
 }
 
 // slice gives the index of a token's slice.
@@ -110,15 +116,23 @@ func (t *Tree) acquire() *version {
 	}
 }
 
-// release gives up a version. What only it held is left to the janitor.
+// release gives up a version. Memtables that only it held are freed, tables are
+// left to the janitor.
 func (t *Tree) release(v *version) {
 	if v.refs.Add(-1) > 0 {
 		return
 	}
+	for _, m := range v.mems {
+		if m.versions.Add(-1) == 0 {
+			m.Free()
+		}
+	}
 	var dead []*tableFile
-	for f := range v.tables() {
-		if f.versions.Add(-1) == 0 {
-			dead = append(dead, f)
+	for _, s := range v.slices {
+		for _, f := range s {
+			if f.versions.Add(-1) == 0 {
+				dead = append(dead, f)
+			}
 		}
 	}
 	t.mu.Lock()
@@ -145,8 +159,13 @@ func (t *Tree) change(f func(v *version)) {
 	}
 	f(v)
 	v.refs.Store(1)
-	for f := range v.tables() {
-		f.versions.Add(1)
+	for _, m := range v.mems {
+		m.versions.Add(1)
+	}
+	for _, s := range v.slices {
+		for _, f := range s {
+			f.versions.Add(1)
+		}
 	}
 	t.mu.versions++
 	t.version.Store(v)
@@ -156,21 +175,24 @@ func (t *Tree) change(f func(v *version)) {
 	}
 }
 
-// replace takes runs out of a version and puts tables in.
-func (v *version) replace(remove []*run, add []*tableFile) {
-	bySlice := map[uint32][]*tableFile{}
+// replace takes tables out of a version and puts others in.
+func (v *version) replace(remove, add []*tableFile, slice func(*tableFile) int) {
+	touched := map[int]bool{}
+	for _, f := range remove {
+		touched[slice(f)] = true
+	}
 	for _, f := range add {
-		bySlice[f.Slice] = append(bySlice[f.Slice], f)
+		touched[slice(f)] = true
 	}
-	for _, r := range remove {
-		s := r.files[0].Slice
-		bySlice[s] = append(bySlice[s], nil...) // touched, also when nothing comes instead
-	}
-	for i, files := range bySlice {
-		s := slices.DeleteFunc(slices.Clone(v.slices[i]), func(r *run) bool { return slices.Contains(remove, r) })
-		s = append(s, runsOf(files)...)
-		slices.SortFunc(s, func(a, b *run) int {
-			return cmp.Or(b.maxDot.Compare(a.maxDot), cmp.Compare(b.files[0].ID, a.files[0].ID))
+	for i := range touched {
+		s := slices.DeleteFunc(slices.Clone(v.slices[i]), func(f *tableFile) bool { return slices.Contains(remove, f) })
+		for _, f := range add {
+			if slice(f) == i {
+				s = append(s, f)
+			}
+		}
+		slices.SortFunc(s, func(a, b *tableFile) int {
+			return cmp.Or(b.MaxDot.Compare(a.MaxDot), cmp.Compare(b.ID, a.ID))
 		})
 		v.slices[i] = s
 	}
@@ -186,15 +208,15 @@ func (v *version) newer(t *Tree, r *Record) vclock.Dot {
 			newer = old.Max
 		}
 	}
-	for _, u := range v.slices[t.slice(r.Token)] {
-		if !r.Max.Less(u.maxDot) {
+	for _, f := range v.slices[t.slice(r.Token)] {
+		if !r.Max.Less(f.MaxDot) {
 			break
 		}
-		if f := u.find(r.Token); f != nil && r.Max.Less(f.MaxDot) && f.admits(r.Token) {
+		if f.admits(r.Token) {
 			if newer.Less(f.MaxDot) {
 				newer = f.MaxDot
 			}
-			break // exact enough: it is above r
+			break
 		}
 	}
 	return newer

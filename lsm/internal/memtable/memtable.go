@@ -17,23 +17,35 @@ const (
 	minSlabBytes = 512
 )
 
+// indexShare bounds what an index takes before anything is in it: this part of
+// the memtable.
+const indexShare = 4
+
 // Options shape a memtable.
 type Options struct {
 	// Shards is the number of locks, a power of two up to MaxShards.
 	Shards int
 	// Bytes is when Full begins to say so.
 	Bytes int64
+	// Keys is how many there may be, say those of the memtable before: then the
+	// index need not grow. 0: unknown.
+	Keys int
+	// Pool is where the memory comes from.
+	Pool *Pool
 	// Join joins two records of one key of which one is causal or whose dots
 	// are equal. It is called without a lock and must not keep its arguments.
 	Join func(a, b base.Record) base.Record
 }
 
 // A Table is a memtable. All methods are for any goroutine.
+//
+// Its records lie outside the Go heap. Invariant: whoever calls Get, Apply or
+// View, or holds what they gave, sees to it that Free was not called yet.
 type Table struct {
 	o      Options
 	shift  uint
 	shards []shard
-	bytes  atomic.Int64
+	arena  arena
 
 	writers atomic.Int64
 	sealed  atomic.Bool
@@ -41,22 +53,34 @@ type Table struct {
 
 // New returns an empty memtable.
 func New(o Options) *Table {
-	t := &Table{o: o, shards: make([]shard, o.Shards)}
+	t := &Table{o: o, shards: make([]shard, o.Shards), arena: arena{pool: o.Pool}}
 	t.shift = 64
 	for n := o.Shards; n > 1; n /= 2 {
 		t.shift--
 	}
 	slab := int(min(max(o.Bytes/256, minSlabBytes), maxSlabBytes)) &^ 7
+	slots := firstSlots
+	for most := int(o.Bytes) / indexShare / o.Shards / slotBytes; crowded(o.Keys/o.Shards, slots) && 2*slots <= most; {
+		slots *= 2
+	}
 	for i := range t.shards {
-		t.shards[i].init(slab, &t.bytes)
+		t.shards[i].init(slab, slots, &t.arena)
 	}
 	return t
 }
 
+// Free gives the memory back.
+func (t *Table) Free() {
+	for i := range t.shards {
+		t.shards[i].free()
+	}
+	t.arena.free()
+}
+
 func (t *Table) shard(token uint64) *shard { return &t.shards[mix(token)>>t.shift] }
 
-// Get gives the record of a key; its slices point into the memtable and never
-// change.
+// Get gives the record of a key; its slices point into the memtable, and do not
+// change until Free.
 func (t *Table) Get(token uint64, key []byte) (base.Record, bool) {
 	m, p := t.shard(token).find(token, key)
 	if p == 0 {
@@ -107,10 +131,10 @@ func same(a, b *base.Record) bool {
 }
 
 // Bytes is the memory held.
-func (t *Table) Bytes() int64 { return t.bytes.Load() }
+func (t *Table) Bytes() int64 { return t.arena.bytes.Load() }
 
 // Full reports whether the memtable has reached its size.
-func (t *Table) Full() bool { return t.bytes.Load() >= t.o.Bytes }
+func (t *Table) Full() bool { return t.arena.bytes.Load() >= t.o.Bytes }
 
 // Count is the number of keys.
 func (t *Table) Count() int {

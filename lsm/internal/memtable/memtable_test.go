@@ -11,11 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/vclock"
 )
 
-func newTable(bytes int64) *Table {
-	return New(Options{Shards: 8, Bytes: bytes, Join: func(a, b base.Record) base.Record {
+func newTable(bytes int64) *Table { return newTableIn(NewPool(bytes), bytes, 0) }
+
+func newTableIn(p *Pool, bytes int64, keys int) *Table {
+	return New(Options{Shards: 8, Bytes: bytes, Keys: keys, Pool: p, Join: func(a, b base.Record) base.Record {
 		if string(a.Value) < string(b.Value) {
 			return b
 		}
@@ -200,4 +203,58 @@ func TestSeal(t *testing.T) {
 		require.Equal(t, int(entered.Load()), m.Count())
 		require.NotEmpty(t, quiet, "the last writer says so")
 	}
+}
+
+// TestFree requires that the memory goes to the pool, up to its bound, and from
+// there to the next memtable or back to the system.
+func TestFree(t *testing.T) {
+	before := offheap.Live()
+	const bytes = 1 << 20
+	p := NewPool(bytes)
+	fill := func(keys int) *Table {
+		m := newTableIn(p, bytes, keys)
+		for i := 0; !m.Full(); i++ {
+			m.Apply(record(mix(uint64(i)), fmt.Sprint(i), 1, "some value"))
+		}
+		m.Apply(record(1, "large", 1, string(make([]byte, 300_000)))) // of no size that is kept
+		return m
+	}
+	a, b := fill(0), fill(0)
+	require.GreaterOrEqual(t, a.Bytes(), int64(bytes))
+	require.LessOrEqual(t, a.Bytes(), int64(bytes+500_000))
+	// Bytes counts the nodes of the overflow too, which are on the Go heap.
+	require.InDelta(t, a.Bytes()+b.Bytes(), offheap.Live()-before, 100*nodeBytes)
+	a.View(0, math.MaxUint64).Close()
+	a.Free()
+	b.Free()
+	require.Zero(t, a.Bytes())
+	require.Panics(t, func() { a.Get(1, []byte("large")) })
+	require.Equal(t, before+p.Bytes(), offheap.Live())
+	require.LessOrEqual(t, p.Bytes(), int64(bytes))
+	if !offheap.Traps {
+		require.Greater(t, p.Bytes(), int64(bytes/2), "what lies idle serves the next one")
+	}
+	c := fill(0)
+	require.InDelta(t, c.Bytes()+p.Bytes(), offheap.Live()-before, 100*nodeBytes)
+	p.Close()
+	c.Free()
+	require.Equal(t, before, offheap.Live())
+}
+
+// TestKeys requires that an index of the right size from the start leaves more
+// room for records than one that had to grow, and that it is bounded.
+func TestKeys(t *testing.T) {
+	const bytes = 1 << 20
+	count := func(keys int) int {
+		m := newTableIn(NewPool(bytes), bytes, keys)
+		defer m.Free()
+		require.Less(t, m.Bytes(), int64(bytes/2))
+		for i := 0; !m.Full(); i++ {
+			m.Apply(record(mix(uint64(i)), fmt.Sprint(i), 1, "a value that is not quite as short as the others"))
+		}
+		return m.Count()
+	}
+	grown := count(0)
+	require.Greater(t, count(grown), grown*21/20)
+	require.Positive(t, count(math.MaxInt))
 }

@@ -7,8 +7,12 @@ import (
 	"sync/atomic"
 )
 
-// maxHeight bounds the levels of the list: enough for 4^12 nodes.
-const maxHeight = 12
+const (
+	// maxHeight bounds the levels of the list: enough for 4^12 nodes.
+	maxHeight = 12
+	// nodeBytes is about what a node takes.
+	nodeBytes = 80
+)
 
 // overflow is a skip list of refs in (token, key) order. One writer at a time;
 // readers need no lock: a node is linked from the bottom up after it is

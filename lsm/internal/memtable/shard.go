@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"example.com/kvstore/lsm/internal/base"
 )
 
 const (
-	firstSlots = 64
+	firstSlots = 16
 	slotBytes  = 16
 	// maxProbe bounds the slots that one lookup looks at. At 60 % full most find
 	// theirs among the first four; 32 are rarely all taken.
@@ -21,7 +22,8 @@ type slot struct {
 	token, ref atomic.Uint64
 }
 
-// An index finds refs. It is replaced as a whole when it grows.
+// An index finds refs. It is replaced as a whole when it grows. The memory of
+// the slots is the arena's: readers may be in those of an index that was replaced.
 //
 // Invariant: slots are never freed, and a key is in the overflow only if all
 // slots it could use are taken. So a free slot ends a search.
@@ -43,15 +45,30 @@ type shard struct {
 		count int // keys
 	}
 	slabBytes int
-	bytes     *atomic.Int64 // of the whole memtable
-	_         [64]byte      // shards are locked by different cores
+	arena     *arena   // of the whole memtable
+	_         [64]byte // shards are locked by different cores
 }
 
-func (s *shard) init(slabBytes int, bytes *atomic.Int64) {
-	s.slabBytes, s.bytes = slabBytes, bytes
-	s.index.Store(&index{slots: make([]slot, firstSlots), over: newOverflow()})
+func (s *shard) init(slabBytes, slots int, a *arena) {
+	s.slabBytes, s.arena = slabBytes, a
+	s.index.Store(newIndex(a, slots))
 	s.slabs.Store(&slabs{})
 }
+
+// free makes a use of the shard after it panic.
+func (s *shard) free() {
+	s.index.Store(nil)
+	s.slabs.Store(nil)
+}
+
+func newIndex(a *arena, slots int) *index {
+	b := a.alloc(slots * slotBytes)
+	clear(b)
+	return &index{slots: unsafe.Slice((*slot)(unsafe.Pointer(unsafe.SliceData(b))), slots), over: newOverflow()}
+}
+
+// crowded reports whether a key more is too many for so many slots.
+func crowded(used, slots int) bool { return 5*used >= 3*slots }
 
 // mix scrambles a token, so that tokens from a few narrow ranges spread evenly
 // (the finalizer of MurmurHash3, with the constants of Stafford's variant 13).
@@ -94,9 +111,8 @@ func (s *shard) writeLocked(r *base.Record) ref {
 	all := *s.slabs.Load()
 	if s.mu.room < n {
 		// A record that is larger than a slab gets one of its own.
-		grown := append(all[:len(all):len(all)], make([]byte, max(n, s.slabBytes)))
+		grown := append(all[:len(all):len(all)], s.arena.alloc(max(n, s.slabBytes)))
 		s.mu.room = len(grown[len(grown)-1])
-		s.bytes.Add(int64(s.mu.room))
 		s.slabs.Store(&grown)
 		all = grown
 	}
@@ -110,13 +126,16 @@ func (s *shard) writeLocked(r *base.Record) ref {
 // setLocked points the key of the record at p to it.
 func (s *shard) setLocked(p ref) {
 	x := s.index.Load()
-	if 5*s.mu.used >= 3*len(x.slots) {
+	if crowded(s.mu.used, len(x.slots)) {
 		x = s.growLocked(x)
 	}
 	m := *s.slabs.Load()
 	token, key := m.key(p)
+	nodes := x.over.n
 	if x.set(m, token, key, p) {
 		s.mu.used++
+	} else if x.over.n > nodes {
+		s.arena.note(nodeBytes)
 	}
 }
 
@@ -145,9 +164,8 @@ func (x *index) set(m slabs, token uint64, key []byte, p ref) bool {
 
 // growLocked publishes an index of twice the size.
 func (s *shard) growLocked(old *index) *index {
-	x := &index{slots: make([]slot, 2*len(old.slots)), over: newOverflow()}
+	x := newIndex(s.arena, 2*len(old.slots))
 	m := *s.slabs.Load()
-	s.bytes.Add(int64(slotBytes * len(old.slots)))
 	s.mu.used = 0
 	move := func(token uint64, key []byte, p ref) {
 		if x.set(m, token, key, p) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"unsafe"
 
 	"example.com/kvstore/lsm/internal/base"
 )
@@ -12,6 +13,7 @@ import (
 type View struct {
 	t     *Table
 	items []item
+	block []byte // where items are, from the pool; nil when they are on the Go heap
 }
 
 // An item is a record's token and place: shard << 58 | ref.
@@ -19,8 +21,11 @@ type item struct{ token, at uint64 }
 
 const shardShift = 58
 
+// itemBytes is the size of an item.
+const itemBytes = 16
+
 // View lists the records with tokens from lo to hi, both included. All writers
-// wait while it collects them.
+// wait while it collects them. Close it.
 func (t *Table) View(lo, hi uint64) *View {
 	n := 0
 	for i := range t.shards {
@@ -28,8 +33,9 @@ func (t *Table) View(lo, hi uint64) *View {
 		n += t.shards[i].mu.count
 	}
 	v := &View{t: t}
-	if lo == 0 && hi == ^uint64(0) {
-		v.items = make([]item, 0, n)
+	if lo == 0 && hi == ^uint64(0) && n >= radixMin {
+		v.block, v.items = t.items(n)
+		v.items = v.items[:0]
 	}
 	for i := range t.shards {
 		t.shards[i].collectLocked(lo, hi, func(token uint64, p ref) {
@@ -39,6 +45,26 @@ func (t *Table) View(lo, hi uint64) *View {
 	}
 	v.sort()
 	return v
+}
+
+// items gives room for n items, and the block from the pool that it is in.
+func (t *Table) items(n int) ([]byte, []item) {
+	size := t.o.Pool.chunk
+	for size < n*itemBytes {
+		size *= 2
+	}
+	block := t.o.Pool.get(size)
+	return block, unsafe.Slice((*item)(unsafe.Pointer(unsafe.SliceData(block))), n)
+}
+
+// Close gives the view's memory back. The view must not be used any more; what
+// At gave is the memtable's.
+func (v *View) Close() {
+	v.items = nil
+	if v.block != nil {
+		v.t.o.Pool.put(v.block)
+		v.block = nil
+	}
 }
 
 func (s *shard) collectLocked(lo, hi uint64, f func(token uint64, p ref)) {
@@ -88,7 +114,9 @@ func (v *View) sort() {
 		slices.SortFunc(v.items, v.compare)
 		return
 	}
-	from, to := v.items, make([]item, len(v.items))
+	block, to := v.t.items(len(v.items))
+	defer func() { v.t.o.Pool.put(block) }()
+	from := v.items
 	for step := range radixSteps {
 		shift := 64 - radixBits*(radixSteps-step)
 		var at [radixSize]int
@@ -107,7 +135,7 @@ func (v *View) sort() {
 		}
 		from, to = to, from
 	}
-	v.items = from
+	// After an even number of steps the items are where they were.
 	const low = 64 - radixBits*radixSteps
 	for i := 0; i < len(from); {
 		j := i + 1

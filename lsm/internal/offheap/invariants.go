@@ -2,12 +2,14 @@
 
 package offheap
 
-// keepMapped makes Free leave the addresses of a mapping taken.
-const keepMapped = true
+// Traps says that freed memory is never used again, so that a stale access
+// faults. Who recycles memory does not, then.
+const Traps = true
 
 // poison makes stale readers of b meet nonsense.
 func poison(b []byte) {
-	for i := range b {
-		b[i] = 0xdb
+	b[0] = 0xdb
+	for n := 1; n < len(b); n *= 2 {
+		copy(b[n:], b[:n])
 	}
 }

@@ -21,7 +21,7 @@ func free(b []byte) {
 		poison(b)
 		return
 	}
-	if keepMapped {
+	if Traps {
 		// Nobody gets these addresses again, so that every later access faults.
 		if unix.Madvise(b, unix.MADV_DONTNEED) == nil && unix.Mprotect(b, unix.PROT_NONE) == nil {
 			return

@@ -2,6 +2,7 @@
 
 package offheap
 
-const keepMapped = false
+// Traps is for the tag invariants.
+const Traps = false
 
 func poison([]byte) {}

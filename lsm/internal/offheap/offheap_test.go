@@ -62,7 +62,7 @@ func TestForeign(t *testing.T) {
 	before := Live()
 	require.Panics(t, func() { Free(make([]byte, pageBytes)) })
 	live.Store(before)
-	if !keepMapped {
+	if !Traps {
 		b := Alloc(1)
 		Free(b)
 		require.Panics(t, func() { Free(b) })
