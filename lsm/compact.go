@@ -1,83 +1,72 @@
 package lsm
 
 import (
-	"context"
 	"errors"
 	"math"
+	"runtime"
 	"slices"
+	"sync/atomic"
+	"time"
 
+	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/vclock"
 )
 
 const (
-	// mergeWidth is how many tables of one level make a compaction.
-	mergeWidth = 4
-	// maxRuns bounds the tables of a slice: flushes wait beyond it.
-	maxRuns = 24
+	// maxRuns bounds the runs of a slice: flushes wait beyond it.
+	maxRuns = 40
+	// maxCompactors bounds the compactions at one time.
+	maxCompactors = 4
+	// restAfter is how long after the last flush the tree is at rest, so that
+	// compactions may tidy up what is not worth it under load.
+	restAfter = 5 * time.Second
 )
 
-// A merge asks compactLoop to merge each slice into one table.
-type merge struct {
-	ctx   context.Context
-	err   error         // set before ready is closed
-	ready chan struct{} // closed by compactLoop
+// compactors is how many compactions run at one time. There are two at least,
+// since a bottom takes long and may not hold up the others.
+func compactors() int { return min(max(runtime.GOMAXPROCS(0), 2), maxCompactors) }
+
+// rest says whether writers have gone quiet.
+type rest struct {
+	timer *time.Timer // restarted by each flush
+	now   atomic.Bool
 }
 
-// Compact flushes, and merges everything into one table for each slice, for
-// tests and benchmarks.
-func (t *Tree) Compact(ctx context.Context) error {
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	m := &merge{ctx: ctx, ready: make(chan struct{})}
-	t.mu.Lock()
-	closed := t.mu.closed
-	if !closed {
-		t.mu.merges = append(t.mu.merges, m)
-	}
-	t.mu.Unlock()
-	if closed {
-		return ErrClosed
-	}
-	kick(t.compactKick)
-	select {
-	case <-m.ready:
-		return m.err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.stopping:
-		return ErrClosed
-	}
-}
+// HorizonMoved says that Options.Horizon has risen: tables that now hold mostly
+// what may be purged are merged.
+func (t *Tree) HorizonMoved() { kick(t.compactKick) }
 
-// crowded reports whether a slice has so many tables that flushes must wait.
+// crowded reports whether a slice has so many runs that flushes must wait.
 func (t *Tree) crowded() bool {
 	v := t.acquire()
 	defer t.release(v)
-	return slices.ContainsFunc(v.slices, func(s []*tableFile) bool { return len(s) >= maxRuns })
+	return slices.ContainsFunc(v.slices, func(s []*run) bool { return len(s) >= maxRuns })
 }
 
-// compactLoop merges tables, and deletes those that nobody needs any more.
+// compactLoop carries out compactions, one at a time, and deletes the tables that
+// nobody needs any more. Several of these goroutines share the work.
 func (t *Tree) compactLoop() {
 	defer t.workers.Done()
 	retry := stoppedTimer(func() { kick(t.compactKick) })
 	defer retry.Stop()
 	for !t.stopped.Load() {
-		err := t.sweep()
-		if err == nil && t.failure() == nil {
-			err = t.compactAll()
+		again, err := false, t.sweep()
+		if err == nil {
+			again, err = t.compactNext()
 		}
 		if err = t.judge(err); errors.Is(err, ErrNoSpace) {
 			t.o.Logger.Warn("lsm: no space to compact", "error", err)
 			retry.Reset(retryAfter)
+		} else if again {
+			continue
 		}
-		t.serveMerges()
 		select {
 		case <-t.compactKick:
 		case <-t.stopping:
 		}
 	}
-	t.serveMerges()
+	t.answerMerges()
 }
 
 // judge ends all writing after an error of a compaction that waiting will not
@@ -89,127 +78,120 @@ func (t *Tree) judge(err error) error {
 	return t.fail(err)
 }
 
-// compactAll compacts until no slice needs it. Under load that may never be, so
-// what else this goroutine does is done in between.
-func (t *Tree) compactAll() error {
-	for again := true; again; {
-		again = false
-		for slice := range 1 << (64 - t.sliceShift) {
-			v := t.acquire()
-			tables, level := t.o.pick(v.slices[slice])
-			err := t.compact(tables, level)
-			t.release(v)
-			if err != nil {
-				return err
-			}
-			if len(tables) == 0 {
-				continue
-			}
-			again = true
-			if err := t.sweep(); err != nil {
-				return err
-			}
-			t.serveMerges()
-		}
-	}
-	return nil
+// A job is a compaction that was begun: its runs are marked busy, and it holds
+// the version that has them.
+type job struct {
+	v     *version
+	slice int
+	runs  []*run
+	level uint8
+	whole bool   // nothing else is in the slice's tables
+	merge *merge // that asked for it; nil for the picker's own
 }
 
-// serveMerges answers calls of Compact.
-func (t *Tree) serveMerges() {
-	t.mu.Lock()
-	merges := t.mu.merges
-	t.mu.merges = nil
-	t.mu.Unlock()
-	for _, m := range merges {
-		m.err = t.mergeAll(m.ctx)
-		close(m.ready)
+// compactNext carries out the most urgent compaction, if there is one.
+func (t *Tree) compactNext() (again bool, err error) {
+	t.answerMerges()
+	j := t.begin()
+	if j == nil {
+		t.answerMerges() // there may have been nothing to do for one
+		return false, nil
 	}
+	kick(t.compactKick) // another goroutine may find more
+	err = t.judge(t.compact(j))
+	t.finish(j, err)
+	return true, err
 }
 
-func (t *Tree) mergeAll(ctx context.Context) error {
-	for slice := range 1 << (64 - t.sliceShift) {
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case t.stopped.Load():
-			return ErrClosed
-		case t.failure() != nil:
-			return t.failure()
-		}
+// begin chooses a compaction and marks its runs.
+func (t *Tree) begin() *job {
+	for t.failure() == nil {
 		v := t.acquire()
-		tables := v.slices[slice]
-		var err error
-		if len(tables) > 1 || len(tables) == 1 && tables[0].Tombstones+tables[0].Expiring > 0 {
-			err = t.judge(t.compact(tables, above(tables)))
+		if v == nil {
+			return nil
 		}
-		t.release(v)
-		if err != nil {
-			return err
+		shapes := t.shapes(v)
+		t.mu.Lock()
+		if t.version.Load() != v { // what is busy is so in the current version
+			t.mu.Unlock()
+			t.release(v)
+			continue
 		}
+		j := t.beginLocked(v, shapes)
+		t.mu.Unlock()
+		if j == nil {
+			t.release(v)
+		}
+		return j
 	}
 	return nil
 }
 
-// pick chooses the tables of one slice to merge, and the level of the result.
-//
-// Tables are tiered: mergeWidth of one level become one of the next. The largest
-// is the bottom; when the others together are as large, everything is merged,
-// so that at most half of the space is waste. With s bytes in a slice and
-// memtables of m there are at most mergeWidth-1 tables on each of about
-// log4(s/m) levels.
-func pick(tables []*tableFile) (chosen []*tableFile, level uint8) {
-	if len(tables) < mergeWidth {
-		return nil, 0
-	}
-	var total, largest uint64
-	for _, f := range tables {
-		total += f.Bytes
-		largest = max(largest, f.Bytes)
-	}
-	if total-largest >= largest {
-		return tables, above(tables)
-	}
-	for level := range manifest.MaxLevel {
-		same := slices.DeleteFunc(slices.Clone(tables), func(f *tableFile) bool { return int(f.Level) != level })
-		if len(same) >= mergeWidth {
-			return same, above(same)
+// beginLocked: what Compact asked for comes first. The picker leaves alone the
+// slices that still wait for that.
+func (t *Tree) beginLocked(v *version, shapes [][]compaction.Run) *job {
+	for i, s := range v.slices {
+		for k, r := range s {
+			shapes[i][k].Busy = t.mu.busy[r]
 		}
 	}
-	return nil, 0
+	j := t.mergeLocked(v)
+	if j == nil {
+		chosen, ok := t.o.pick(shapes, compaction.Conditions{
+			Resting:   t.rest.now.Load(),
+			NoBottoms: t.mu.bottoms >= compactors()-1,
+			Held:      t.heldLocked,
+		})
+		if !ok {
+			return nil
+		}
+		j = &job{slice: chosen.Slice, level: chosen.Level}
+		for _, i := range chosen.Runs {
+			j.runs = append(j.runs, v.slices[j.slice][i])
+		}
+	}
+	j.v, j.whole = v, len(j.runs) == len(v.slices[j.slice])
+	for _, r := range j.runs {
+		t.mu.busy[r] = true
+	}
+	if j.level == compaction.Bottom {
+		t.mu.bottoms++
+	}
+	return j
 }
 
-// above gives the level over all of the tables.
-func above(tables []*tableFile) uint8 {
-	top := 0
-	for _, f := range tables {
-		top = max(top, int(f.Level))
+// finish ends what begin began, after the result is in the current version.
+func (t *Tree) finish(j *job, err error) {
+	t.mu.Lock()
+	for _, r := range j.runs {
+		delete(t.mu.busy, r)
 	}
-	return uint8(min(top+1, manifest.MaxLevel))
+	if j.level == compaction.Bottom {
+		t.mu.bottoms--
+	}
+	if m := j.merge; m != nil {
+		m.running--
+		m.failLocked(err)
+	}
+	t.mu.Unlock()
+	t.release(j.v)
 }
 
-// compact replaces tables of one slice by their join. The caller holds a version
-// that has them.
-func (t *Tree) compact(tables []*tableFile, level uint8) error {
-	if len(tables) == 0 {
-		return nil
-	}
-	inputs := map[*tableFile]bool{}
+// compact replaces the runs of a job by their join.
+func (t *Tree) compact(j *job) error {
 	var cursors []cursor
 	edit := manifest.Edit{}
-	for _, f := range tables {
-		r, err := f.open()
-		if err != nil {
-			return err
+	for _, r := range j.runs {
+		cursors = append(cursors, &runCursor{files: r.files, hi: math.MaxUint64})
+		for _, f := range r.files {
+			edit.Remove = append(edit.Remove, f.ID)
 		}
-		inputs[f] = true
-		cursors = append(cursors, r.Iter(0, math.MaxUint64))
-		edit.Remove = append(edit.Remove, f.ID)
-		t.stats.readBytes.Add(f.Bytes)
+		t.stats.readBytes.Add(r.bytes)
 	}
+	before := t.horizons(j.runs)
 	m := t.newMerger(cursors)
-	out := output{t: t, level: level}
-	err := t.mergeInto(&out, m, inputs)
+	out := output{t: t, level: j.level}
+	err := t.mergeInto(&out, m, j.runs)
 	err = errors.Join(err, m.Close())
 	if err != nil {
 		return out.abandon(err)
@@ -218,25 +200,40 @@ func (t *Tree) compact(tables []*tableFile, level uint8) error {
 	if err != nil {
 		return out.abandon(err)
 	}
+	still := slices.Equal(before, t.horizons(j.runs))
 	for _, f := range result {
+		f.purged = j.whole && still && (t.o.Horizon == nil || !t.horizon(&f.Table).Less(f.MaxDot))
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.compactedBytes.Add(f.Bytes)
 	}
 	if err := t.edit(edit); err != nil {
 		return out.abandon(err)
 	}
-	for _, f := range tables {
-		f.obsolete.Store(true)
+	for _, r := range j.runs {
+		for _, f := range r.files {
+			f.obsolete.Store(true)
+		}
 	}
-	t.change(func(v *version) {
-		v.replace(tables, result, func(f *tableFile) int { return int(f.Slice) })
-	})
+	t.change(func(v *version) { v.replace(j.runs, result) })
 	t.stats.compactions.Add(1)
 	kick(t.flushKick)
 	return nil
 }
 
-func (t *Tree) mergeInto(out *output, m *merger, inputs map[*tableFile]bool) error {
+// horizons gives those of the tables of runs.
+func (t *Tree) horizons(runs []*run) (all []vclock.Dot) {
+	if t.o.Horizon == nil {
+		return nil
+	}
+	for _, r := range runs {
+		for _, f := range r.files {
+			all = append(all, t.horizon(&f.Table))
+		}
+	}
+	return all
+}
+
+func (t *Tree) mergeInto(out *output, m *merger, inputs []*run) error {
 	for m.Next() {
 		if t.stopped.Load() {
 			return ErrClosed

@@ -2,15 +2,10 @@ package lsm
 
 import (
 	"errors"
-	"fmt"
 	"math"
-	"path"
 	"time"
 
-	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/manifest"
-	"example.com/kvstore/lsm/internal/table"
-	"example.com/kvstore/lsm/vfs"
 )
 
 // retryAfter is when a flush or compaction that found no space tries again.
@@ -114,9 +109,11 @@ func (t *Tree) flush(m, next *mem) error {
 	}
 	t.change(func(v *version) {
 		v.mems = v.mems[:len(v.mems)-1]
-		v.replace(nil, tables, func(f *tableFile) int { return int(f.Slice) })
+		v.replace(nil, tables)
 	})
 	t.stats.flushes.Add(1)
+	t.rest.now.Store(false)
+	t.rest.timer.Reset(restAfter)
 	close(m.flushed)
 	return t.log.Release(next.first)
 }
@@ -130,87 +127,6 @@ func (t *Tree) edit(e manifest.Edit) error {
 	err := t.manifest.Apply(e)
 	if err != nil && t.manifest.Apply(manifest.Edit{}) != nil {
 		return t.fail(err) // not even an empty edit: the manifest is done
-	}
-	return err
-}
-
-// An output writes records, in order, to one table for each slice.
-type output struct {
-	t      *Tree
-	level  uint8
-	file   vfs.File // of the table being written; nil between tables
-	writer *table.Writer
-	id     uint64
-	slice  int
-	tables []*tableFile
-}
-
-func (o *output) add(r *Record) error {
-	if s := o.t.slice(r.Token); o.writer != nil && s != o.slice {
-		if err := o.end(); err != nil {
-			return err
-		}
-	}
-	if o.writer == nil {
-		o.slice = o.t.slice(r.Token)
-		o.id = o.t.number()
-		f, err := o.t.o.FS.Create(o.name())
-		if err != nil {
-			return fmt.Errorf("lsm: creating a table: %w", err)
-		}
-		o.file, o.writer = f, table.NewWriter(f, o.id, o.t.o.tableOptions())
-	}
-	return o.writer.Add(r)
-}
-
-func (o *output) name() string { return path.Join(o.t.dir, base.TableName(o.id)) }
-
-// end finishes the table that is being written.
-func (o *output) end() error {
-	meta, err := o.writer.Finish()
-	if err != nil {
-		return err
-	}
-	r, err := table.Open(o.file, meta)
-	if err != nil {
-		return err
-	}
-	f := &tableFile{t: o.t, Table: manifest.Table{Meta: meta, Slice: uint32(o.slice), Level: o.level, Run: o.id}}
-	f.reader.Store(r)
-	o.tables = append(o.tables, f)
-	o.file, o.writer = nil, nil
-	return nil
-}
-
-// finish makes all tables durable under their names.
-func (o *output) finish() ([]*tableFile, error) {
-	if o.writer != nil {
-		if err := o.end(); err != nil {
-			return nil, err
-		}
-	}
-	if len(o.tables) > 0 {
-		if err := o.t.o.FS.SyncDir(o.t.dir); err != nil {
-			return nil, fmt.Errorf("lsm: syncing the directory: %w", err)
-		}
-	}
-	return o.tables, nil
-}
-
-// abandon removes what was written, and returns err. What it cannot remove is
-// left to the next Open; so is everything once the tree has failed, because an
-// edit that failed may be in the manifest all the same.
-func (o *output) abandon(err error) error {
-	remove := o.t.failure() == nil
-	if o.file != nil {
-		o.file.Close()
-		if remove {
-			o.t.o.FS.Remove(o.name())
-		}
-	}
-	for _, f := range o.tables {
-		f.obsolete.Store(remove)
-		f.discard()
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/vclock"
 )
@@ -46,6 +47,7 @@ func TestAnyOrder(t *testing.T) {
 			}
 		}
 		want := model{}.with(records)
+		var tables []manifest.Table // after Compact: the same whatever the history
 		for order := range uint64(2) {
 			r := rand.New(rand.NewPCG(seed, order))
 			all := append(slices.Clone(records), records[:r.IntN(len(records))]...)
@@ -60,6 +62,18 @@ func TestAnyOrder(t *testing.T) {
 				tree = mess(t, r, tree, o)
 			}
 			want.require(t, tree)
+			require.NoError(t, tree.Compact(context.Background()))
+			want.require(t, tree)
+			var found []manifest.Table
+			for f := range tree.version.Load().tables() {
+				same := f.Table
+				same.ID, same.Run, same.Hash = 0, 0, 0
+				found = append(found, same)
+			}
+			if order == 0 {
+				tables = found
+			}
+			require.Equal(t, tables, found)
 			require.NoError(t, tree.Close())
 		}
 	}
@@ -81,15 +95,8 @@ func TestPurge(t *testing.T) {
 		var horizon atomic.Uint64 // the stamp; records above it may still arrive
 		o := small(vfs.NewMem(seed))
 		// Any tables may be compacted at any time, alone or together.
-		choice := rand.New(rand.NewPCG(seed, 3))
-		o.pick = func(tables []*tableFile) ([]*tableFile, uint8) {
-			if len(tables) == 0 || choice.IntN(3) == 0 {
-				return nil, 0
-			}
-			chosen := slices.Clone(tables)
-			choice.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
-			return chosen[:1+choice.IntN(len(chosen))], 1
-		}
+		o.pick = randomPick(seed)
+		o.maxTableBytes = 1 // a table for each token
 		o.Horizon = func(uint64) vclock.Dot { return vclock.Dot{Stamp: horizon.Load(), Actor: math.MaxUint64} }
 		tree := open(t, o)
 		m := model{}

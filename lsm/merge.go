@@ -2,8 +2,11 @@ package lsm
 
 import (
 	"errors"
+	"slices"
 
+	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/internal/memtable"
+	"example.com/kvstore/lsm/internal/table"
 	"example.com/kvstore/vclock"
 )
 
@@ -37,6 +40,49 @@ func (c *viewCursor) Err() error      { return nil }
 func (c *viewCursor) Close() error {
 	c.view.Close()
 	return nil
+}
+
+// runCursor walks the tables of a run, one after the other.
+type runCursor struct {
+	files  []*tableFile // those still to come
+	lo, hi uint64
+	it     *table.Iter // nil before the first table and after the last
+	err    error
+}
+
+func (c *runCursor) Next() bool {
+	for {
+		switch {
+		case c.it != nil && c.it.Next():
+			return true
+		case c.err != nil:
+			return false
+		case c.it != nil:
+			if c.err = errors.Join(c.it.Err(), c.it.Close()); c.err != nil {
+				return false
+			}
+			c.it = nil
+		}
+		if len(c.files) == 0 {
+			return false
+		}
+		r, err := c.files[0].open()
+		if err != nil {
+			c.err = err
+			return false
+		}
+		c.files, c.it = c.files[1:], r.Iter(c.lo, c.hi)
+	}
+}
+
+func (c *runCursor) Record() *Record { return c.it.Record() }
+func (c *runCursor) Err() error      { return c.err }
+
+func (c *runCursor) Close() error {
+	if c.it == nil {
+		return nil
+	}
+	return c.it.Close()
 }
 
 // A merger walks several cursors as one and joins their records of each key. It
@@ -104,14 +150,15 @@ func (m *merger) Close() error {
 	return errors.Join(errs...)
 }
 
-// purgeable reports whether a record that a compaction of the given tables has
-// joined may be left out of its output.
+// purgeable reports whether a record that a compaction of the given runs has
+// joined may be left out of its output. What other compactions of the slice do
+// meanwhile does not matter: they bring nothing that was not here before.
 //
 // Invariant I5: only a record without any live value goes, only when it is
 // behind the horizon, so that nothing older will arrive, and only when nothing
 // outside the compaction, memtables included, may hold the key with a min dot
 // at or below it, so that nothing older is here.
-func (t *Tree) purgeable(r *Record, inputs map[*tableFile]bool) bool {
+func (t *Tree) purgeable(r *Record, inputs []*run) bool {
 	if !t.dead(r) {
 		return false
 	}
@@ -125,8 +172,9 @@ func (t *Tree) purgeable(r *Record, inputs map[*tableFile]bool) bool {
 			return false
 		}
 	}
-	for _, f := range v.slices[t.slice(r.Token)] {
-		if inputs[f] || r.Max.Less(f.MinDot) || !f.covers(r.Token) {
+	for _, u := range v.slices[t.slice(r.Token)] {
+		f := u.find(r.Token)
+		if f == nil || r.Max.Less(f.MinDot) || slices.Contains(inputs, u) {
 			continue
 		}
 		if reader, err := f.open(); err != nil || reader.MayContain(r.Token) {
@@ -151,23 +199,40 @@ func (t *Tree) dead(r *Record) bool {
 	if h.Less(r.Max) {
 		return false
 	}
-	expired := func(deadline int64) bool { return deadline > 0 && uint64(deadline) < h.Stamp>>stampShift }
 	switch r.Kind {
 	case Tombstone:
 		return true
 	case Value:
-		return expired(r.Deadline)
+		return passed(r.Deadline, h)
 	}
 	s, err := vclock.DecodeSet(r.Value)
 	if err != nil {
 		return false
 	}
 	for i := range s.Siblings {
-		if b := &s.Siblings[i]; !b.Tombstone && !expired(b.Deadline) {
+		if b := &s.Siblings[i]; !b.Tombstone && !passed(b.Deadline, h) {
 			return false
 		}
 	}
 	return true
+}
+
+// passed reports whether the deadline of a value is behind the horizon, so that
+// all replicas agree that it has expired.
+func passed(deadline int64, h vclock.Dot) bool {
+	return deadline > 0 && uint64(deadline) < h.Stamp>>stampShift
+}
+
+// horizon gives the lowest horizon of a table's tokens, as far as a few of them
+// tell: it only advises.
+func (t *Tree) horizon(f *manifest.Table) vclock.Dot {
+	low := t.o.Horizon(f.MinToken)
+	for _, token := range [...]uint64{f.MinToken + (f.MaxToken-f.MinToken)/2, f.MaxToken} {
+		if h := t.o.Horizon(token); h.Less(low) {
+			low = h
+		}
+	}
+	return low
 }
 
 // stampShift is where the milliseconds of a stamp begin.

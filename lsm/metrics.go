@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+
+	"example.com/kvstore/lsm/internal/compaction"
 )
 
 // stats are the counters behind Metrics.
@@ -31,8 +33,8 @@ type Metrics struct {
 	Tables                    int
 	TableBytes, TableRawBytes uint64 // on disk; keys and values in them
 	Records, Tombstones       uint64 // in tables; a key may be in several
-	MaxRuns                   int    // tables of the slice that has most
-	DebtBytes                 uint64 // in tables that the next compactions read
+	MaxRuns                   int    // of the slice that has most
+	DebtBytes                 uint64 // that compactions must still read
 
 	Flushes, FlushedBytes                            uint64
 	Compactions, CompactionReadBytes, CompactedBytes uint64
@@ -73,20 +75,17 @@ func (t *Tree) Metrics() Metrics {
 		m.MemtableBytes += mem.Bytes()
 		m.MemtableRecords += uint64(mem.Count())
 	}
-	for _, tables := range v.slices {
-		m.Tables += len(tables)
-		m.MaxRuns = max(m.MaxRuns, len(tables))
-		for _, f := range tables {
-			m.TableBytes += f.Bytes
-			m.TableRawBytes += f.RawBytes
-			m.Records += f.Count
-			m.Tombstones += f.Tombstones
-		}
-		chosen, _ := t.o.pick(tables)
-		for _, f := range chosen {
-			m.DebtBytes += f.Bytes
-		}
+	for f := range v.tables() {
+		m.Tables++
+		m.TableBytes += f.Bytes
+		m.TableRawBytes += f.RawBytes
+		m.Records += f.Count
+		m.Tombstones += f.Tombstones
 	}
+	for _, runs := range v.slices {
+		m.MaxRuns = max(m.MaxRuns, len(runs))
+	}
+	m.DebtBytes = compaction.Debt(t.shapes(v))
 	return m
 }
 

@@ -50,7 +50,12 @@ func Open(dir string, o *Options) (*Tree, error) {
 		stopping:    make(chan struct{}),
 		closeDone:   make(chan struct{}),
 	}
+	t.mu.busy = map[*run]bool{}
 	t.waiters.New = newWaiter
+	t.rest.timer = stoppedTimer(func() {
+		t.rest.now.Store(true)
+		kick(t.compactKick)
+	})
 	t.lookups.New = func() any { return new(lookup) }
 	t.memory = memtable.NewPool(opts.MemtableBytes)
 	r := recovery{t: t}
@@ -77,10 +82,13 @@ func (t *Tree) start() {
 		})
 	}
 	t.background.Add(1)
-	t.workers.Add(2)
 	go t.logLoop()
+	t.workers.Add(1 + compactors())
 	go t.flushLoop()
-	go t.compactLoop()
+	for range compactors() {
+		go t.compactLoop()
+	}
+	t.rest.timer.Reset(restAfter)
 	t.queue.Kick() // recovery may have filled the memtable
 	kick(t.compactKick)
 }
@@ -254,12 +262,12 @@ func (r *recovery) publish(state *manifest.State) {
 	t.change(func(v *version) {
 		v.mems = slices.Clone(r.mems)
 		slices.Reverse(v.mems)
-		v.slices = make([][]*tableFile, state.Slices)
+		v.slices = make([][]*run, state.Slices)
 		var all []*tableFile
 		for _, f := range state.Tables {
 			all = append(all, &tableFile{t: t, Table: f})
 		}
-		v.replace(nil, all, func(f *tableFile) int { return int(f.Slice) })
+		v.replace(nil, all)
 	})
 }
 

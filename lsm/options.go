@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"time"
 
+	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/internal/memtable"
 	"example.com/kvstore/lsm/internal/table"
 	"example.com/kvstore/lsm/vfs"
@@ -103,8 +104,10 @@ type Options struct {
 	// Logger gets what happens in the background. Nil: silent.
 	Logger *slog.Logger
 
-	// pick chooses compactions; tests have their own.
-	pick func(tables []*tableFile) (chosen []*tableFile, level uint8)
+	// pick chooses compactions, and maxTableBytes is the size at which a table
+	// ends; tests have their own.
+	pick          func(slices [][]compaction.Run, c compaction.Conditions) (compaction.Job, bool)
+	maxTableBytes uint64
 }
 
 const (
@@ -145,7 +148,10 @@ func (o *Options) withDefaults() (Options, error) {
 		c.Now = systemNow
 	}
 	if c.pick == nil {
-		c.pick = pick
+		c.pick = compaction.Pick
+	}
+	if c.maxTableBytes == 0 {
+		c.maxTableBytes = maxTableBytes
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

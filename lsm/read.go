@@ -54,11 +54,12 @@ func (l *lookup) memory(t *Tree, v *version, token uint64, key []byte) {
 
 // tables looks into the tables, highest max dot first.
 func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
-	for _, f := range v.slices[t.slice(token)] {
-		if l.settles(f.MaxDot) {
+	for _, u := range v.slices[t.slice(token)] {
+		if l.settles(u.maxDot) {
 			return nil
 		}
-		if !f.admits(token) {
+		f := u.find(token)
+		if f == nil || l.settles(f.MaxDot) || !f.admits(token) {
 			continue
 		}
 		table, err := f.open()
@@ -171,11 +172,11 @@ func (t *Tree) ReadMemory(token uint64, key, dst []byte) (r Record, found, certa
 	defer t.lookups.Put(l)
 	l.memory(t, v, token, key)
 	certain = true
-	for _, f := range v.slices[t.slice(token)] {
-		if l.settles(f.MaxDot) {
+	for _, u := range v.slices[t.slice(token)] {
+		if l.settles(u.maxDot) {
 			break
 		}
-		if f.admits(token) {
+		if f := u.find(token); f != nil && !l.settles(f.MaxDot) && f.admits(token) {
 			certain = false
 			break
 		}

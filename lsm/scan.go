@@ -26,16 +26,8 @@ func (t *Tree) Scan(lo, hi uint64) iter.Seq2[Record, error] {
 			cursors = append(cursors, &viewCursor{view: m.View(lo, hi)})
 		}
 		for s := t.slice(lo); lo <= hi && s <= t.slice(hi); s++ {
-			for _, f := range v.slices[s] {
-				if f.MaxToken < lo || hi < f.MinToken {
-					continue
-				}
-				r, err := f.open()
-				if err != nil {
-					yield(Record{}, err)
-					return
-				}
-				cursors = append(cursors, r.Iter(lo, hi))
+			for _, u := range v.slices[s] {
+				cursors = append(cursors, &runCursor{files: u.between(lo, hi), lo: lo, hi: hi})
 			}
 		}
 		m := t.newMerger(cursors)

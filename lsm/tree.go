@@ -41,7 +41,8 @@ type Tree struct {
 
 	room        chan struct{} // capacity 1: wakes logLoop when a memtable was flushed
 	flushKick   chan struct{} // capacity 1: wakes flushLoop
-	compactKick chan struct{} // capacity 1: wakes compactLoop
+	compactKick chan struct{} // capacity 1: wakes a compactLoop
+	rest        rest
 	idle        chan struct{} // closed when no version is held any more, after Close
 	failed      chan struct{} // closed by fail
 	stopping    chan struct{} // closed when the background is to end
@@ -52,8 +53,10 @@ type Tree struct {
 
 	mu struct {
 		sync.Mutex
-		rotations []*rotation // asked for by Flush
-		merges    []*merge    // asked for by Compact
+		rotations []*rotation   // asked for by Flush
+		merges    []*merge      // asked for by Compact
+		busy      map[*run]bool // inputs of the compactions that run
+		bottoms   int           // how many of those make a bottom
 		dead      []*tableFile
 		versions  int  // that are held
 		logDone   bool // logLoop has ended
@@ -63,7 +66,7 @@ type Tree struct {
 	closeDone  chan struct{} // closed when Close has finished; closeErr is set before
 	closeErr   error
 	background sync.WaitGroup // logLoop
-	workers    sync.WaitGroup // flushLoop, compactLoop
+	workers    sync.WaitGroup // flushLoop, each compactLoop
 }
 
 // failure gives the error that ended writing, or nil.
@@ -144,6 +147,7 @@ func (t *Tree) shut() error {
 	t.stopped.Store(true)
 	close(t.stopping)
 	t.workers.Wait()
+	t.rest.timer.Stop()
 	v := t.version.Swap(nil)
 	t.release(v)
 	<-t.idle

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/vclock"
 )
@@ -171,19 +172,32 @@ func newTrial(tb testing.TB, set int, seed uint64) *trial {
 	return x
 }
 
-// randomPick compacts any tables at any time, alone or together.
-func randomPick(seed uint64) func([]*tableFile) ([]*tableFile, uint8) {
+// randomPick compacts any runs at any time, alone or together. It makes no
+// bottom: only the real picker sees to it that there is one at most.
+func randomPick(seed uint64) func([][]compaction.Run, compaction.Conditions) (compaction.Job, bool) {
 	var mu sync.Mutex
 	r := rand.New(rand.NewPCG(seed, 3))
-	return func(tables []*tableFile) ([]*tableFile, uint8) {
+	return func(slices [][]compaction.Run, c compaction.Conditions) (compaction.Job, bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		if len(tables) == 0 || r.IntN(3) > 0 && len(tables) < maxRuns/2 {
-			return nil, 0
+		var most []int
+		s := -1
+		for i, runs := range slices {
+			var free []int
+			for k := range runs {
+				if !runs[k].Busy {
+					free = append(free, k)
+				}
+			}
+			if !c.Held(i) && len(free) > len(most) {
+				s, most = i, free
+			}
 		}
-		chosen := slices.Clone(tables)
-		r.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
-		return chosen[:1+r.IntN(len(chosen))], 1
+		if s < 0 || r.IntN(3) > 0 && len(most) < maxRuns/2 {
+			return compaction.Job{}, false
+		}
+		r.Shuffle(len(most), func(i, j int) { most[i], most[j] = most[j], most[i] })
+		return compaction.Job{Slice: s, Runs: most[:1+r.IntN(len(most))], Level: uint8(r.IntN(3))}, true
 	}
 }
 

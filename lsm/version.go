@@ -40,6 +40,7 @@ type tableFile struct {
 	reader   atomic.Pointer[table.Reader]
 	versions atomic.Int64 // that it is in
 	obsolete atomic.Bool  // no manifest names it any more: delete the file
+	purged   bool         // a merge of the whole slice wrote it, all behind the horizon
 }
 
 func (f *tableFile) name() string { return path.Join(f.t.dir, base.TableName(f.ID)) }
@@ -94,8 +95,8 @@ func (f *tableFile) discard() error {
 type version struct {
 	refs atomic.Int64 // readers, and one while it is the current version
 	mems []*mem       // newest first; the first one is active
-	// slices are the tables of each token slice, highest max dot first.
-	slices [][]*tableFile
+	// slices are the runs of each token slice, highest max dot first.
+	slices [][]*run
 }
 
 // slice gives the index of a token's slice.
@@ -128,11 +129,9 @@ func (t *Tree) release(v *version) {
 		}
 	}
 	var dead []*tableFile
-	for _, s := range v.slices {
-		for _, f := range s {
-			if f.versions.Add(-1) == 0 {
-				dead = append(dead, f)
-			}
+	for f := range v.tables() {
+		if f.versions.Add(-1) == 0 {
+			dead = append(dead, f)
 		}
 	}
 	t.mu.Lock()
@@ -162,10 +161,8 @@ func (t *Tree) change(f func(v *version)) {
 	for _, m := range v.mems {
 		m.versions.Add(1)
 	}
-	for _, s := range v.slices {
-		for _, f := range s {
-			f.versions.Add(1)
-		}
+	for f := range v.tables() {
+		f.versions.Add(1)
 	}
 	t.mu.versions++
 	t.version.Store(v)
@@ -175,24 +172,21 @@ func (t *Tree) change(f func(v *version)) {
 	}
 }
 
-// replace takes tables out of a version and puts others in.
-func (v *version) replace(remove, add []*tableFile, slice func(*tableFile) int) {
-	touched := map[int]bool{}
-	for _, f := range remove {
-		touched[slice(f)] = true
-	}
+// replace takes runs out of a version and puts tables in.
+func (v *version) replace(remove []*run, add []*tableFile) {
+	bySlice := map[uint32][]*tableFile{}
 	for _, f := range add {
-		touched[slice(f)] = true
+		bySlice[f.Slice] = append(bySlice[f.Slice], f)
 	}
-	for i := range touched {
-		s := slices.DeleteFunc(slices.Clone(v.slices[i]), func(f *tableFile) bool { return slices.Contains(remove, f) })
-		for _, f := range add {
-			if slice(f) == i {
-				s = append(s, f)
-			}
-		}
-		slices.SortFunc(s, func(a, b *tableFile) int {
-			return cmp.Or(b.MaxDot.Compare(a.MaxDot), cmp.Compare(b.ID, a.ID))
+	for _, r := range remove {
+		s := r.files[0].Slice
+		bySlice[s] = append(bySlice[s], nil...) // touched, also when nothing comes instead
+	}
+	for i, files := range bySlice {
+		s := slices.DeleteFunc(slices.Clone(v.slices[i]), func(r *run) bool { return slices.Contains(remove, r) })
+		s = append(s, runsOf(files)...)
+		slices.SortFunc(s, func(a, b *run) int {
+			return cmp.Or(b.maxDot.Compare(a.maxDot), cmp.Compare(b.files[0].ID, a.files[0].ID))
 		})
 		v.slices[i] = s
 	}
@@ -208,15 +202,15 @@ func (v *version) newer(t *Tree, r *Record) vclock.Dot {
 			newer = old.Max
 		}
 	}
-	for _, f := range v.slices[t.slice(r.Token)] {
-		if !r.Max.Less(f.MaxDot) {
+	for _, u := range v.slices[t.slice(r.Token)] {
+		if !r.Max.Less(u.maxDot) {
 			break
 		}
-		if f.admits(r.Token) {
+		if f := u.find(r.Token); f != nil && r.Max.Less(f.MaxDot) && f.admits(r.Token) {
 			if newer.Less(f.MaxDot) {
 				newer = f.MaxDot
 			}
-			break
+			break // exact enough: it is above r
 		}
 	}
 	return newer
