@@ -23,6 +23,7 @@ var (
 	errStale      = errors.New("knows a newer epoch")
 	errLost       = errors.New("connection lost")
 	errUncertain  = errors.New("may or may not have it: its log failed")
+	errBehind     = errors.New("promised the other owners that nothing so old will follow")
 	errDown       = errors.New("dead or not reachable")
 )
 
@@ -49,6 +50,8 @@ func statusError(s replica.Status) error {
 		return ErrInvalid
 	case replica.Uncertain:
 		return errUncertain
+	case replica.Behind:
+		return errBehind
 	}
 	return errors.New(s.String())
 }

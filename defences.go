@@ -6,4 +6,5 @@ package kvstore
 var defences = struct {
 	WriteBack bool // of what a quorum read joined (I4)
 	Restamp   bool // of writes that an owner calls superseded (I4)
-}{true, true}
+	Hints     bool // for owners that missed a write (I3)
+}{true, true, true}

@@ -32,8 +32,9 @@
 // It is not a transaction system, has no ranges over keys, and offers no
 // conditional writes: two clients that read, change and write the same key at
 // the same time overwrite each other. Nodes can join until the first write is
-// accepted: start all of them, and write when Status shows them. A replica that was away is brought up to date by the reads that meet
-// it, not on its own.
+// accepted: start all of them, and write when Status shows them.
+// A node that was away gets what it missed from hints that others kept for it,
+// up to HintBytes; beyond that, from the reads that meet it.
 //
 // # Words
 //

@@ -1,5 +1,7 @@
 package kvstore
 
+import "example.com/kvstore/ring"
+
 // Defences are for the simulations to switch off.
 var Defences = &defences
 
@@ -19,3 +21,6 @@ func Fail(op string, left Outcome, cause error, replicas ...error) error {
 	}
 	return e.fail(cause)
 }
+
+// TokenOf is the token of a key.
+func TokenOf(key string) uint64 { return ring.Token(key) }

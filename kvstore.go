@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"path"
 	"sync"
@@ -35,6 +36,11 @@ type DB struct {
 	mux     *transport.Mux // nil without a listener
 	members *members
 	fence   fence
+	hints   *hints
+	intake  intake
+	// needs is a lock that may be held across a sync, around the partitions that
+	// need an exchange: capacity 1, full when held.
+	needs chan struct{}
 
 	view   atomic.Pointer[view] // nil until the first epoch is known
 	gate   *gate                // the callers' calls
@@ -84,7 +90,10 @@ func Open(dir string, o *Options) (*DB, error) {
 		readied: make(chan struct{}),
 		closed:  make(chan struct{}),
 		stop:    make(chan struct{}),
+		needs:   make(chan struct{}, 1),
 	}
+	db.hints = newHints(db)
+	db.intake.mu.bucket = replica.NewBucket(intakeRate, intakeBurst)
 	db.background, db.cancel = context.WithCancel(context.Background())
 	db.clocks.db = db
 	db.clocks.mu.readings = map[string]reading{}
@@ -106,6 +115,7 @@ func Open(dir string, o *Options) (*DB, error) {
 	db.started.Store(true)
 	db.loops.Go(db.members.loop)
 	db.loops.Go(db.sweep)
+	db.loops.Go(db.hints.loop)
 	db.loops.Go(func() { db.members.seeds.watch(db.background, db.opts.Logger) })
 	return db, nil
 }
@@ -127,7 +137,12 @@ func (db *DB) open(dir string) error {
 		Logger:         db.opts.Logger,
 		// Tombstones are kept until the owners can prove that all of them have
 		// what they cover.
-		Horizon: func(uint64) vclock.Dot { return vclock.Dot{} },
+		Horizon: func(token uint64) vclock.Dot {
+			if token == systemToken {
+				return vclock.Dot{Stamp: math.MaxUint64, Actor: math.MaxUint64} // its keys have one writer each
+			}
+			return vclock.Dot{}
+		},
 	})
 	if err != nil {
 		return openError(dir, err)
@@ -146,6 +161,9 @@ func (db *DB) open(dir string) error {
 		}
 		db.fence.data.Store(true)
 		break
+	}
+	if err := db.hints.load(); err != nil {
+		return openError(dir, err)
 	}
 	return db.meet(dir)
 }

@@ -38,6 +38,8 @@ type MemberStatus struct {
 	Partitions, Primary int
 	Weight              float64
 	Self                bool
+	// Kept is what the answering node keeps for this member until it is back.
+	Kept HintStatus
 }
 
 // Status gives the cluster as this node sees it.
@@ -69,9 +71,10 @@ func (db *DB) Status(ctx context.Context) (Status, error) {
 			}
 		}
 	}
+	kept := *db.hints.pending.Load()
 	for i, n := range v.ring.Nodes() {
 		m := MemberStatus{ID: n.ID, Addr: v.nodes[i].addr, Zone: n.Zone, DataCenter: n.DataCenter, Weight: n.Weight,
-			State: "unknown", Partitions: partitions[i], Primary: primary[i], Self: n.ID == db.id}
+			State: "unknown", Partitions: partitions[i], Primary: primary[i], Self: n.ID == db.id, Kept: kept[v.nodes[i].uid]}
 		if g, ok := states[n.ID]; ok {
 			m.State, m.Incarnation = g.State.String(), g.Incarnation
 			m.HeartbeatAge = max(now().Sub(g.Seen), 0)
@@ -88,9 +91,9 @@ func (db *DB) Status(ctx context.Context) (Status, error) {
 func (s Status) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cluster %s, epoch %d, %d replicas, seen by %s\n", s.Cluster, s.Epoch, s.N, s.NodeID)
-	fmt.Fprintf(&b, "%-20s %-22s %-8s %10s %10s\n", "node", "address", "state", "heartbeat", "partitions")
+	fmt.Fprintf(&b, "%-20s %-22s %-8s %10s %10s %8s\n", "node", "address", "state", "heartbeat", "partitions", "hints")
 	for _, m := range s.Members {
-		fmt.Fprintf(&b, "%-20s %-22s %-8s %10s %10d\n", m.ID, m.Addr, m.State, m.HeartbeatAge.Round(time.Millisecond), m.Partitions)
+		fmt.Fprintf(&b, "%-20s %-22s %-8s %10s %10d %8d\n", m.ID, m.Addr, m.State, m.HeartbeatAge.Round(time.Millisecond), m.Partitions, m.Kept.Hints)
 	}
 	return b.String()
 }

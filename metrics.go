@@ -16,6 +16,9 @@ type counters struct {
 	restamps, writeBacks        atomic.Uint64
 	spareReads                  atomic.Uint64
 	servedReads, servedWrites   atomic.Uint64
+	servedRecords               atomic.Uint64
+	hintsKept, hintsDelivered   atomic.Uint64
+	hintsRefused, hintsDropped  atomic.Uint64
 }
 
 // Metrics is a snapshot of what a node did since it was opened.
@@ -32,6 +35,15 @@ type Metrics struct {
 	SpareReads uint64
 	// ServedReads and ServedWrites were asked for by other coordinators.
 	ServedReads, ServedWrites uint64
+	// ServedRecords came in batches: hints, and what exchanges found missing.
+	ServedRecords uint64
+	// HintsKept were stored for nodes that missed a write, HintsDelivered have
+	// reached them; HintsRefused came too late to matter. HintsDropped could not
+	// be stored.
+	HintsKept, HintsDelivered, HintsRefused, HintsDropped uint64
+	// PendingHints are stored now, for other nodes, in PendingHintBytes.
+	PendingHints     int
+	PendingHintBytes int64
 
 	Engine    lsm.Metrics
 	Transport transport.Metrics
@@ -44,8 +56,13 @@ func (db *DB) Metrics() Metrics {
 		Gets: c.gets.Load(), Puts: c.puts.Load(), Deletes: c.deletes.Load(),
 		FailedGets: c.failedGets.Load(), FailedWrites: c.failedWrites.Load(),
 		Restamps: c.restamps.Load(), WriteBacks: c.writeBacks.Load(), SpareReads: c.spareReads.Load(),
-		ServedReads: c.servedReads.Load(), ServedWrites: c.servedWrites.Load(),
+		ServedReads: c.servedReads.Load(), ServedWrites: c.servedWrites.Load(), ServedRecords: c.servedRecords.Load(),
+		HintsKept: c.hintsKept.Load(), HintsDelivered: c.hintsDelivered.Load(), HintsRefused: c.hintsRefused.Load(), HintsDropped: c.hintsDropped.Load(),
 		Engine: db.tree.Metrics(),
+	}
+	for _, h := range *db.hints.pending.Load() {
+		m.PendingHints += h.Hints
+		m.PendingHintBytes += h.Bytes
 	}
 	if db.mux != nil {
 		m.Transport = db.mux.Metrics()
@@ -61,6 +78,8 @@ func (m Metrics) String() string {
 	fmt.Fprintf(&b, "  failed   %12d %12d\n", m.FailedGets, m.FailedWrites)
 	fmt.Fprintf(&b, "  served   %12d %12d\n", m.ServedReads, m.ServedWrites)
 	fmt.Fprintf(&b, "  restamps %d, write-backs %d, spare reads %d\n", m.Restamps, m.WriteBacks, m.SpareReads)
+	fmt.Fprintf(&b, "  hints    %d kept, %d delivered, %d refused, %d dropped, %d pending with %d bytes\n",
+		m.HintsKept, m.HintsDelivered, m.HintsRefused, m.HintsDropped, m.PendingHints, m.PendingHintBytes)
 	b.WriteString(m.Engine.String())
 	b.WriteString(m.Transport.String())
 	return b.String()

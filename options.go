@@ -90,6 +90,10 @@ type Options struct {
 	// which is also the default where there is no limit.
 	// Indexes and filters of tables come on top: about 2 bytes for each key.
 	MemoryBytes int64
+	// HintBytes bounds what this node keeps on disk, for each other node, of
+	// writes that it missed; default 64 MiB. What is above is found by comparing
+	// replicas when the node is back, which takes longer.
+	HintBytes int64
 	// MaxKeyBytes (default 4 KiB, at most 65,535) and MaxValueBytes (default
 	// 1 MiB, at most 8 MiB) bound what Put takes.
 	MaxKeyBytes, MaxValueBytes int
@@ -146,6 +150,7 @@ func (o *Options) withDefaults(dir string) Options {
 		e.Weight = 0
 	}
 	setDefault(&e.MemoryBytes, defaultMemory())
+	setDefault(&e.HintBytes, 64<<20)
 	setDefault(&e.MaxKeyBytes, 4<<10)
 	setDefault(&e.MaxValueBytes, 1<<20)
 	setDefault(&e.MaxClockOffset, 500*time.Millisecond)
@@ -200,6 +205,8 @@ func (o *Options) validate() error {
 		return bad("MaxValueBytes is %d; use 1 to %d", o.MaxValueBytes, hardValueBytes)
 	case o.MemoryBytes < 1<<20:
 		return bad("MemoryBytes is %d; use at least 1 MiB", o.MemoryBytes)
+	case o.HintBytes < 0:
+		return bad("HintBytes is %d; use at least 1, or 0 for the default", o.HintBytes)
 	case o.MaxClockOffset < 0 || o.MaxRequest < 0 || o.GossipInterval < 0 || o.SuspectAfter < 0:
 		return bad("MaxClockOffset, MaxRequest, GossipInterval and SuspectAfter must not be negative")
 	case len(o.NodeID) > maxNameBytes || len(o.Cluster) > maxNameBytes || len(o.Zone) > maxNameBytes || len(o.DataCenter) > maxNameBytes || len(o.Advertise) > maxNameBytes:
@@ -272,7 +279,7 @@ func (o Options) String() string {
 		{"NodeID", e.NodeID}, {"Cluster", e.Cluster}, {"Listen", e.Listen}, {"Advertise", e.Advertise},
 		{"Zone", e.Zone}, {"DataCenter", e.DataCenter}, {"Seeds", e.Seeds}, {"Bootstrap", e.Bootstrap},
 		{"N", e.N}, {"Read", e.Read}, {"Write", e.Write}, {"Partitions", e.Partitions}, {"Weight", e.Weight}, {"Proxy", e.Proxy},
-		{"Sync", e.Sync}, {"MemoryBytes", e.MemoryBytes}, {"MaxKeyBytes", e.MaxKeyBytes}, {"MaxValueBytes", e.MaxValueBytes},
+		{"Sync", e.Sync}, {"MemoryBytes", e.MemoryBytes}, {"HintBytes", e.HintBytes}, {"MaxKeyBytes", e.MaxKeyBytes}, {"MaxValueBytes", e.MaxValueBytes},
 		{"MaxClockOffset", e.MaxClockOffset}, {"MaxRequest", e.MaxRequest}, {"GossipInterval", e.GossipInterval},
 		{"SuspectAfter", e.SuspectAfter}, {"ClusterKey", len(e.ClusterKey) > 0}, {"TLS", e.TLS != nil}, {"Seed", e.Seed},
 	} {

@@ -30,7 +30,7 @@ func (db *DB) handle(r *transport.Request) {
 		return
 	}
 	switch r.Op {
-	case replica.OpWrite, replica.OpRead:
+	case replica.OpWrite, replica.OpRead, replica.OpHint, replica.OpBatch, replica.OpNeeds:
 		s := served{op: r.Op, body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder}
 		if limit := now().Add(db.opts.MaxRequest); limit.Before(s.deadline) {
 			s.deadline = limit
@@ -48,15 +48,25 @@ func (db *DB) handle(r *transport.Request) {
 
 // serve does one request for data.
 func (db *DB) serve(s served) {
-	if s.op == replica.OpWrite {
+	switch s.op {
+	case replica.OpWrite:
 		db.serveWrite(s)
-	} else {
+	case replica.OpHint:
+		db.serveHint(s)
+	case replica.OpBatch:
+		db.serveBatch(s)
+	case replica.OpNeeds:
+		db.serveNeeds(s)
+	default:
 		db.serveRead(s)
 	}
 }
 
-// refuse answers a request with a status and nothing else.
-func (db *DB) refuse(r transport.Responder, s replica.Status) {
+// refuse answers a request that is not carried out.
+func (db *DB) refuse(r transport.Responder, s replica.Status) { db.answer(r, s) }
+
+// answer answers a request with a status and nothing else.
+func (db *DB) answer(r transport.Responder, s replica.Status) {
 	p := replica.Reply{Status: s, Stamp: db.clock.Now()}
 	if v := db.view.Load(); v != nil {
 		p.Epoch = v.epoch.Number
@@ -70,6 +80,24 @@ func (db *DB) refuse(r transport.Responder, s replica.Status) {
 // has answered already, or when the request is of a newer epoch: then it is done
 // again once this node has that epoch.
 func (db *DB) admit(q *replica.Request, s served) *view {
+	v := db.admitNode(q, s)
+	if v == nil {
+		return nil
+	}
+	p := v.ring.Partition(lsm.Token(q.Key))
+	switch {
+	case q.Epoch < v.ring.Changed(p):
+		db.refuse(s.to, replica.Stale)
+	case !v.owns(p):
+		db.refuse(s.to, replica.NotOwner)
+	default:
+		return v
+	}
+	return nil
+}
+
+// admitNode is the part of admit that does not depend on the key.
+func (db *DB) admitNode(q *replica.Request, s served) *view {
 	v := db.view.Load()
 	if v == nil || db.closing.Load() {
 		db.refuse(s.to, replica.NotReady)
@@ -91,16 +119,7 @@ func (db *DB) admit(q *replica.Request, s served) *view {
 		db.catchUp(q.Epoch, s)
 		return nil
 	}
-	p := v.ring.Partition(lsm.Token(q.Key))
-	switch {
-	case q.Epoch < v.ring.Changed(p):
-		db.refuse(s.to, replica.Stale)
-	case !v.owns(p):
-		db.refuse(s.to, replica.NotOwner)
-	default:
-		return v
-	}
-	return nil
+	return v
 }
 
 // catchUp does a request again once this node knows the epoch that it named.

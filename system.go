@@ -25,6 +25,8 @@ const (
 	sysCeiling  = "clock/ceiling"  // 8 bytes: no stamp above it was issued
 	sysTopology = "topology/state" // the agent's, opaque
 	sysEpoch    = "epoch/"         // + number, 20 decimal digits: topology.Epoch
+	sysExchange = "exchange/"      // + partition, 5 decimal digits, 8 bytes: the epoch in which the need was noted
+	// replica.HintPrefix and replica.MarkPrefix: what is kept for other nodes.
 )
 
 // A system is the node's own durable state. Only one goroutine writes a key.

@@ -25,6 +25,10 @@ type writeCall struct {
 	targets []target
 	self    int  // the index of this node among targets, or -1
 	repair  bool // a write-back: a newer record at an owner is as good
+	// value is a copy, for hints, once acknowledged is set: the record was
+	// acknowledged before every owner had it.
+	value        []byte
+	acknowledged bool
 
 	mu struct {
 		sync.Mutex
@@ -72,7 +76,7 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 	c.begin(targets, need, deadline)
 	q := replica.Request{Epoch: v.epoch.Number, Stamp: c.db.clock.Now(), Repair: repair, Key: key, Record: rec}
 	c.head = q.AppendWriteHead(c.head[:0])
-	c.self, c.repair = -1, repair
+	c.self, c.repair, c.acknowledged = -1, repair, false
 	for i := range c.targets {
 		t := &c.targets[i]
 		if t.peer == nil {
@@ -92,12 +96,17 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 	if need == 0 { // a repair that nobody waits for
 		return c.end(false)
 	}
+	decided := true
 	select {
 	case <-c.decided:
-		return c.end(true)
 	case <-done:
-		return c.end(false)
+		decided = false
 	}
+	out := c.end(decided)
+	if out.Verdict == replica.Done && out.acked < len(c.targets) && !repair {
+		c.value, c.acknowledged = append(c.value[:0], rec.Value...), true
+	}
+	return out
 }
 
 // writeSelf hands the record to the own log.
@@ -289,9 +298,32 @@ func (c *writeCall) sweep(t time.Time) {
 	}
 }
 
-// release drops one reference.
+// release drops one reference. With the last one it is known which owners have
+// missed an acknowledged write.
 func (c *writeCall) release() {
-	if c.refs.Add(-1) == 0 {
-		c.db.writes.put(c)
+	if c.refs.Add(-1) != 0 {
+		return
+	}
+	if c.acknowledged {
+		c.hint()
+	}
+	if cap(c.value) > keepValueBytes {
+		c.value = nil
+	}
+	c.db.writes.put(c)
+}
+
+// hint keeps the write for the owners that may lack it. Nobody else refers to c.
+func (c *writeCall) hint() {
+	var missed []uint64
+	for i, t := range c.targets {
+		switch err := c.mu.owners[i].err; err {
+		case nil, errSuperseded, errBehind:
+		default:
+			missed = append(missed, t.uid)
+		}
+	}
+	if len(missed) > 0 {
+		c.db.hints.missed(append(c.head[:len(c.head):len(c.head)], c.value...), missed)
 	}
 }

@@ -16,6 +16,10 @@ const (
 	OpWrite    Op = 3 // WriteRequest, answered by a Reply
 	OpRead     Op = 4 // ReadRequest, answered by a Reply that carries a record
 	OpClock    Op = 5 // empty, answered by the wall clock: 8 bytes, Unix nanoseconds
+
+	OpHint  Op = 40 // HintRequest, answered by a Reply when the hints are durable
+	OpBatch Op = 41 // Batch, answered by a BatchReply when its records are durable
+	OpNeeds Op = 42 // Needs, answered by a Reply when they are noted durably
 )
 
 // Status is the first byte of a reply. Numbers are append-only.
@@ -51,12 +55,19 @@ const (
 	Uncertain
 )
 
+// Behind: the record's dot is not above what the replica promised to the other
+// owners: it came too late, and is not stored.
+const Behind Status = 40
+
 // String names the status as it appears in errors.
 func (s Status) String() string {
 	names := [...]string{"ok", "superseded", "stale epoch", "not an owner", "not ready", "overloaded", "no space",
 		"read-only after a failed sync", "copy damaged", "clock skew", "invalid request", "outcome unknown"}
-	if int(s) < len(names) {
+	switch {
+	case int(s) < len(names):
 		return names[s]
+	case s == Behind:
+		return "behind the promised horizon"
 	}
 	return "unknown status"
 }

@@ -1,0 +1,137 @@
+package kvstore
+
+import (
+	"sync"
+	"time"
+
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/replica"
+)
+
+// What background work of the other nodes this node takes: so many bytes a second,
+// and at once. Clients' requests are not counted, and do not wait for it.
+const (
+	intakeRate  = 16 << 20
+	intakeBurst = 1 << 20
+)
+
+// An intake paces what peers send in batches.
+type intake struct {
+	mu struct {
+		sync.Mutex
+		bucket replica.Bucket
+	}
+}
+
+// credit takes in n bytes of a batch and gives what its sender may send next.
+func (i *intake) credit(t time.Time, n int) replica.Credit {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return replica.Credit{Bytes: replica.BatchBytes, After: i.mu.bucket.Take(t, int64(n)).Round(time.Millisecond)}
+}
+
+// serveBatch joins a batch of hints or of exchanged records into the log, and
+// answers when it is synced.
+func (db *DB) serveBatch(s served) {
+	b, err := replica.DecodeBatch(s.body)
+	if err != nil {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	v := db.admitNode(&replica.Request{To: b.To, Epoch: b.Epoch, Stamp: b.Stamp}, s)
+	if v == nil {
+		return
+	}
+	if !db.acceptData(v) {
+		db.refuse(s.to, replica.NotReady)
+		return
+	}
+	p := replica.BatchReply{Statuses: make([]replica.Status, len(b.Records)), Credit: db.intake.credit(now(), len(s.body))}
+	batch := make([]lsm.Record, 0, len(b.Records))
+	for i := range b.Records {
+		rec, status := db.admitRecord(v, &b, &b.Records[i])
+		if p.Statuses[i] = status; status == replica.OK {
+			batch = append(batch, rec)
+		}
+	}
+	done := func(err error) {
+		p.Stamp, p.Epoch = db.clock.Now(), db.view.Load().epoch.Number
+		if err != nil {
+			p.Status = errorStatus(err)
+		}
+		s.to.Reply(p.Append(nil), nil)
+	}
+	if len(batch) == 0 {
+		done(nil)
+		return
+	}
+	db.metrics.servedRecords.Add(uint64(len(batch)))
+	db.tree.Submit(batch, done)
+}
+
+// admitRecord judges one record of a batch.
+func (db *DB) admitRecord(v *view, b *replica.Batch, r *replica.KeyRecord) (lsm.Record, replica.Status) {
+	p := v.ring.Partition(lsm.Token(r.Key))
+	switch {
+	case len(r.Value) > hardValueBytes:
+		return lsm.Record{}, replica.Invalid
+	case b.Epoch < v.ring.Changed(p):
+		return lsm.Record{}, replica.Stale
+	case !v.owns(p):
+		return lsm.Record{}, replica.NotOwner
+	case db.clock.Observe(r.Dot.Stamp) != nil:
+		return lsm.Record{}, replica.ClockSkew
+	}
+	rec, err := engineRecord(r.Key, r.Record)
+	if err != nil {
+		return lsm.Record{}, replica.Invalid
+	}
+	return rec, replica.OK
+}
+
+// serveHint keeps hints for other nodes, and answers when they are durable.
+func (db *DB) serveHint(s served) {
+	q, err := replica.DecodeHintRequest(s.body)
+	if err != nil || len(q.Record.Value) > hardValueBytes {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	if db.admitNode(&q.Request, s) != nil {
+		db.hints.take(q.Request, q.Targets, false, s.to)
+	}
+}
+
+// serveNeeds notes partitions that this node has to exchange.
+func (db *DB) serveNeeds(s served) {
+	n, err := replica.DecodeNeeds(s.body)
+	if err != nil {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	v := db.admitNode(&replica.Request{To: n.To, Epoch: n.Epoch, Stamp: n.Stamp}, s)
+	if v == nil {
+		return
+	}
+	if len(n.Partitions) > maxNeeds {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	for _, p := range n.Partitions {
+		if int(p) >= v.ring.Partitions() {
+			db.refuse(s.to, replica.Invalid)
+			return
+		}
+	}
+	note := func() {
+		status := replica.OK
+		if err := db.needExchange(n.Partitions); err != nil {
+			status = errorStatus(err)
+		}
+		db.answer(s.to, status)
+	}
+	if s.kept {
+		note()
+	} else if !db.workers.run(note) {
+		db.refuse(s.to, replica.Overloaded)
+	}
+}
