@@ -3,9 +3,13 @@ package manifest
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"math"
+	"slices"
 
+	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/table"
+	"example.com/kvstore/vclock"
 )
 
 // Tags of the fields of an edit. Append-only.
@@ -15,6 +19,9 @@ const (
 	tagLogFrom  = 3
 	tagRemove   = 4
 	tagAdd      = 5
+	tagDamage   = 6
+	tagHeal     = 7
+	tagDrop     = 8
 )
 
 const (
@@ -40,6 +47,15 @@ func appendEdit(dst []byte, p *Params, e Edit) []byte {
 	for _, id := range e.Remove {
 		dst = binary.AppendUvarint(binary.AppendUvarint(dst, tagRemove), id)
 	}
+	for _, d := range e.Heal {
+		dst = appendPart(dst, tagHeal, d)
+	}
+	for _, d := range e.Damage {
+		dst = base.AppendDot(appendPart(dst, tagDamage, d.Part), d.MaxDot)
+	}
+	for _, d := range e.Drop {
+		dst = appendPart(dst, tagDrop, d)
+	}
 	for _, t := range e.Add {
 		dst = binary.AppendUvarint(dst, tagAdd)
 		dst = binary.AppendUvarint(dst, uint64(t.Slice))
@@ -54,9 +70,20 @@ func appendEdit(dst []byte, p *Params, e Edit) []byte {
 	return dst
 }
 
+func appendPart(dst []byte, tag uint64, p Part) []byte {
+	dst = binary.AppendUvarint(binary.AppendUvarint(dst, tag), p.File)
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, p.Lo), p.Hi)
+}
+
 // append appends the edit that makes s out of nothing.
 func (s *State) append(dst []byte) []byte {
-	return appendEdit(dst, &s.Params, Edit{Add: s.Tables, NextFile: s.NextFile, LogFrom: s.LogFrom})
+	e := Edit{Add: s.Tables, Damage: s.Damaged, NextFile: s.NextFile, LogFrom: s.LogFrom}
+	for _, id := range slices.Sorted(maps.Keys(s.Dropped)) {
+		for _, span := range s.Dropped[id] {
+			e.Drop = append(e.Drop, Part{File: id, Span: span})
+		}
+	}
+	return appendEdit(dst, &s.Params, e)
 }
 
 // decodeEdit reads what appendEdit wrote; p is nil when b holds no parameters.
@@ -77,6 +104,12 @@ func decodeEdit(b []byte) (p *Params, e Edit, err error) {
 			e.Remove = append(e.Remove, d.uvarint(math.MaxUint64))
 		case tagAdd:
 			e.Add = append(e.Add, d.table())
+		case tagDamage:
+			e.Damage = append(e.Damage, Damage{Part: d.part(), MaxDot: d.dot()})
+		case tagHeal:
+			e.Heal = append(e.Heal, d.part())
+		case tagDrop:
+			e.Drop = append(e.Drop, d.part())
 		default:
 			d.bad = true
 		}
@@ -117,6 +150,21 @@ func (d *decoder) byte(limit byte) byte {
 		return 0
 	}
 	return b[0]
+}
+
+func (d *decoder) part() Part {
+	p := Part{File: d.uvarint(math.MaxUint64)}
+	if b := d.bytes(16); !d.bad {
+		p.Span = base.Span{Lo: binary.LittleEndian.Uint64(b), Hi: binary.LittleEndian.Uint64(b[8:])}
+	}
+	return p
+}
+
+func (d *decoder) dot() vclock.Dot {
+	if b := d.bytes(16); !d.bad {
+		return base.Dot(b)
+	}
+	return vclock.Dot{}
 }
 
 func (d *decoder) table() Table {

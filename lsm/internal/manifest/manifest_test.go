@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -49,6 +50,16 @@ func editOf(i uint64) Edit {
 	e := Edit{Add: []Table{tableOf(2*i + 1), tableOf(2*i + 2)}, LogFrom: i + 1, NextFile: 2*i + 10}
 	if i >= 3 {
 		e.Remove = []uint64{2*(i-3) + 1, 2*(i-3) + 2}
+		e.Damage = []Damage{{Part{2*(i-3) + 1, base.Span{Lo: i, Hi: 10 * i}}, vclock.Dot{Stamp: i, Actor: 3}}}
+	}
+	if i >= 4 {
+		e.Heal = []Part{{2*(i-4) + 1, base.Span{Lo: 2 * i, Hi: 3 * i}}}
+	}
+	if i >= 6 {
+		e.Heal = append(e.Heal, Part{2*(i-6) + 1, base.AllTokens})
+	}
+	if i%2 == 0 {
+		e.Drop = []Part{{2*i + 1, base.Span{Lo: 1, Hi: i + 1}}, {2*i + 1, base.Span{Lo: i + 2, Hi: i + 3}}, {2*i + 2, base.Span{Hi: ^uint64(0)}}}
 	}
 	return e
 }
@@ -198,6 +209,7 @@ func TestAgainstMap(t *testing.T) {
 		require.NoError(t, err)
 		live := map[uint64]Table{}
 		next, from := uint64(1), uint64(0)
+		lost := spoils{damaged: map[uint64][]uint64{}, dropped: map[uint64][]uint64{}}
 		for range rapid.IntRange(0, 30).Draw(t, "steps") {
 			var e Edit
 			for id := range uint64(20) {
@@ -212,6 +224,20 @@ func TestAgainstMap(t *testing.T) {
 					delete(live, id)
 				}
 			}
+			part := rapid.Custom(func(t *rapid.T) Part {
+				lo := rapid.Uint64().Draw(t, "lo")
+				return Part{rapid.Uint64Range(0, 19).Draw(t, "file"), base.Span{Lo: lo, Hi: rapid.Uint64Min(lo).Draw(t, "hi")}}
+			})
+			e.Heal = rapid.SliceOfN(part, 0, 2).Draw(t, "heal")
+			for _, p := range rapid.SliceOfN(part, 0, 2).Draw(t, "damage") {
+				e.Damage = append(e.Damage, Damage{p, vclock.Dot{Stamp: p.Lo}})
+			}
+			for _, p := range rapid.SliceOfN(part, 0, 2).Draw(t, "drop") {
+				if _, ok := live[p.File]; ok {
+					e.Drop = append(e.Drop, p)
+				}
+			}
+			lost.apply(e)
 			e.LogFrom = rapid.Uint64().Draw(t, "from")
 			from = max(from, e.LogFrom)
 			if rapid.IntRange(0, 5).Draw(t, "rewrite") == 0 {
@@ -230,6 +256,7 @@ func TestAgainstMap(t *testing.T) {
 			for _, x := range s.Tables {
 				require.Equal(t, live[x.ID], x)
 			}
+			lost.require(t, s)
 		}
 	})
 }
@@ -529,5 +556,48 @@ func BenchmarkApply(b *testing.B) {
 				require.NoError(b, m.Apply(Edit{Add: []Table{tableOf(i)}, Remove: []uint64{i - live}}))
 			}
 		})
+	}
+}
+
+// spoils follows damage and drops by sampling tokens.
+type spoils struct{ damaged, dropped map[uint64][]uint64 }
+
+func samples(s base.Span) []uint64 {
+	var in []uint64
+	for i := range uint64(64) {
+		if token := i << 58; s.Contains(token) {
+			in = append(in, token)
+		}
+	}
+	return in
+}
+
+func (l spoils) apply(e Edit) {
+	for _, id := range e.Remove {
+		delete(l.dropped, id)
+	}
+	for _, p := range e.Heal {
+		l.damaged[p.File] = slices.DeleteFunc(l.damaged[p.File], p.Contains)
+	}
+	for _, d := range e.Damage {
+		l.damaged[d.File] = append(l.damaged[d.File], samples(d.Span)...)
+	}
+	for _, p := range e.Drop {
+		l.dropped[p.File] = append(l.dropped[p.File], samples(p.Span)...)
+	}
+}
+
+func (l spoils) require(t require.TestingT, s *State) {
+	for id := range uint64(20) {
+		var damaged base.Spans
+		for _, d := range s.Damaged {
+			if d.File == id {
+				damaged = damaged.With(d.Span)
+			}
+		}
+		for _, token := range samples(base.AllTokens) {
+			require.Equal(t, slices.Contains(l.damaged[id], token), damaged.Contains(token))
+			require.Equal(t, slices.Contains(l.dropped[id], token), s.Dropped[id].Contains(token))
+		}
 	}
 }
