@@ -26,6 +26,9 @@ type Recovered struct {
 	Live []uint64
 	// Groups and Bytes count what was replayed.
 	Groups, Bytes uint64
+	// Damaged is, with an error that is damage, the first segment that may hold
+	// some of it: that of the last good group.
+	Damaged uint64
 }
 
 // A Visitor gets the records of each group in turn, encoded one behind the
@@ -35,21 +38,35 @@ type Visitor func(segment uint64, off int64, records []byte) error
 // Replay reads the chain of groups through the given segments, ascending, and
 // stops at its end. From is the segment where the chain must begin, 0 when there
 // may be none. It writes nothing. It fails with a *base.CorruptError when the
-// chain was longer once: see the package comment.
+// chain was longer once: see the package comment. All good groups before the
+// damage were visited then, and nothing behind it.
 func Replay(fs vfs.FS, dir string, from uint64, numbers []uint64, visit Visitor) (Recovered, error) {
 	r := replayer{visit: visit}
 	if from != 0 && (len(numbers) == 0 || numbers[0] != from) {
-		return Recovered{}, base.Corrupt(path.Join(dir, base.LogName(from)), 0, "a log segment", "no such file")
+		return Recovered{Damaged: from}, base.Corrupt(path.Join(dir, base.LogName(from)), 0, "a log segment", "no such file")
 	}
+	var damage error
 	for _, n := range numbers {
-		if err := r.segment(fs, dir, n, n == from); err != nil {
+		err := r.segment(fs, dir, n, n == from)
+		if errors.Is(err, base.ErrCorrupt) {
+			r.out.Damaged, damage = n, err
+			if len(r.out.Live) > 0 {
+				r.out.Damaged = r.out.Live[len(r.out.Live)-1]
+			}
+			break
+		}
+		if err != nil {
 			return Recovered{}, err
 		}
+	}
+	if r.refused {
+		return r.out, damage // nothing follows a group that was not taken
 	}
 	i := r.find(r.synced)
 	for _, e := range r.ends[i+1:] {
 		if err := r.show(&e); err != nil {
-			return Recovered{}, err
+			r.out.Damaged = e.Segment
+			return r.out, err
 		}
 		r.out.Tail = append(r.out.Tail, e.records...)
 	}
@@ -58,7 +75,7 @@ func Replay(fs vfs.FS, dir string, from uint64, numbers []uint64, visit Visitor)
 	} else if len(r.ends) > 0 { // the very first group of a directory
 		r.out.At = Position{Sequence: r.ends[0].Sequence - 1, End: r.ends[0].previous}
 	}
-	return r.out, nil
+	return r.out, damage
 }
 
 // An end is where a valid group ends. A group above the synced sequence keeps its
@@ -77,6 +94,8 @@ type replayer struct {
 	// all from the synced one on.
 	ends   []end
 	synced uint64 // the highest sequence that a valid group calls durable
+	// refused says that a visit failed.
+	refused bool
 }
 
 // find gives the index in ends of a sequence, or -1.
@@ -222,7 +241,9 @@ func (r *replayer) add(g group, off int64, records []byte) error {
 func (r *replayer) show(e *end) error {
 	r.out.Groups++
 	r.out.Bytes += uint64(len(e.records))
-	return r.visit(e.Segment, e.off, e.records)
+	err := r.visit(e.Segment, e.off, e.records)
+	r.refused = err != nil
+	return err
 }
 
 // windowBytes is how much of a segment is read at once.

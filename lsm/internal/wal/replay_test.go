@@ -73,10 +73,15 @@ func TestDamage(t *testing.T) {
 	harmless, torn, corrupt := 0, 0, 0
 	// Whole is how many groups are before the damage.
 	judge := func(what string, disk *vfs.Mem, whole int, mayTear bool) {
-		got, _, err := replayed(disk, 1, 2, 3)
+		got, r, err := replayed(disk, 1, 2, 3)
 		switch {
 		case errors.Is(err, base.ErrCorrupt):
 			corrupt++
+			// Zeroes where zeroes were leave one more group good.
+			require.GreaterOrEqual(t, len(got), whole, "%s: what is before the damage", what)
+			require.Equal(t, want[:len(got)], append([]string{}, got...), what)
+			require.LessOrEqual(t, r.Damaged, uint64(len(got)/5+1), what)
+			require.NotZero(t, r.Damaged, what)
 		case err != nil:
 			t.Fatalf("%s: %v", what, err)
 		case len(got) == len(want):
@@ -107,26 +112,29 @@ func TestDamage(t *testing.T) {
 		}
 		require.Len(t, ends, 5)
 		lastStart := ends[4]
-		for at := range off + 64 {
-			disk := fs.Strict()
-			require.NoError(t, disk.Corrupt(name, at, 0x10))
-			judge(fmt.Sprintf("segment %d, byte %d", s, at), disk, len(want)-1, s == 3 && at >= lastStart)
-			if s < 3 || at >= lastStart { // a shorter last segment is what an earlier crash leaves
-				disk = fs.Strict()
-				truncate(t, disk, name, at)
-				judge(fmt.Sprintf("segment %d, cut at %d", s, at), disk, len(want)-1, s == 3)
-			}
-		}
-		for at := int64(0); at < off; at += 64 {
-			disk := fs.Strict()
-			write(t, disk, name, make([]byte, 64), at)
+		before := func(at int64) int {
 			whole := 5 * int(s-1)
 			for _, start := range ends[1:] {
 				if start <= at {
 					whole++
 				}
 			}
-			judge(fmt.Sprintf("segment %d, zeroes at %d", s, at), disk, whole, s == 3 && at+64 > lastStart)
+			return whole
+		}
+		for at := range off + 64 {
+			disk := fs.Strict()
+			require.NoError(t, disk.Corrupt(name, at, 0x10))
+			judge(fmt.Sprintf("segment %d, byte %d", s, at), disk, before(at), s == 3 && at >= lastStart)
+			if s < 3 || at >= lastStart { // a shorter last segment is what an earlier crash leaves
+				disk = fs.Strict()
+				truncate(t, disk, name, at)
+				judge(fmt.Sprintf("segment %d, cut at %d", s, at), disk, before(at), s == 3)
+			}
+		}
+		for at := int64(0); at < off; at += 64 {
+			disk := fs.Strict()
+			write(t, disk, name, make([]byte, 64), at)
+			judge(fmt.Sprintf("segment %d, zeroes at %d", s, at), disk, before(at), s == 3 && at+64 > lastStart)
 		}
 	}
 	t.Logf("%d harmless, %d torn, %d corrupt", harmless, torn, corrupt)
