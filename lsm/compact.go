@@ -70,9 +70,18 @@ func (t *Tree) compactLoop() {
 }
 
 // judge ends all writing after an error of a compaction that waiting will not
-// cure: without compaction reads and space would get ever worse.
-func (t *Tree) judge(err error) error {
-	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrNoSpace) {
+// cure: without compaction reads and space would get ever worse. One that met
+// damage in its runs goes on without the damaged tables.
+func (t *Tree) judge(err error, runs ...*run) error {
+	if t.o.Isolate && errors.Is(err, ErrCorrupt) {
+		switch again := t.isolate(); {
+		case again != nil:
+			err = again
+		case !t.current(runs...):
+			err = errStale
+		}
+	}
+	if errors.Is(err, errStale) || err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrNoSpace) {
 		return err
 	}
 	return t.fail(err)
@@ -98,8 +107,11 @@ func (t *Tree) compactNext() (again bool, err error) {
 		return false, nil
 	}
 	kick(t.compactKick) // another goroutine may find more
-	err = t.judge(t.compact(j))
+	err = t.judge(t.compact(j), j.runs...)
 	t.finish(j, err)
+	if errors.Is(err, errStale) {
+		err = nil // the slice is chosen again, as it is now
+	}
 	return true, err
 }
 
@@ -171,7 +183,11 @@ func (t *Tree) finish(j *job, err error) {
 	}
 	if m := j.merge; m != nil {
 		m.running--
-		m.failLocked(err)
+		if errors.Is(err, errStale) {
+			m.todo = append(m.todo, j.slice)
+		} else {
+			m.failLocked(err)
+		}
 	}
 	t.mu.Unlock()
 	t.release(j.v)
@@ -206,19 +222,35 @@ func (t *Tree) compact(j *job) error {
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.compactedBytes.Add(f.Bytes)
 	}
-	if err := t.edit(edit); err != nil {
+	if err := t.swap(j.runs, result, edit); err != nil {
 		return out.abandon(err)
 	}
-	for _, r := range j.runs {
-		for _, f := range r.files {
-			f.obsolete.Store(true)
-		}
-	}
-	t.change(func(v *version) { v.replace(j.runs, result) })
 	t.stats.compactions.Add(1)
 	kick(t.flushKick)
 	return nil
 }
+
+// swap replaces runs by the tables that a compaction made of them. With errStale
+// one of them is not in the tree any more as it was.
+func (t *Tree) swap(runs []*run, result []*tableFile, edit manifest.Edit) error {
+	t.edits <- struct{}{}
+	defer func() { <-t.edits }()
+	if !t.current(runs...) {
+		return errStale
+	}
+	err := t.editHeld(edit, func(v *version) {
+		for _, r := range runs {
+			for _, f := range r.files {
+				f.obsolete.Store(true)
+			}
+		}
+		v.replace(runs, result)
+	})
+	return err
+}
+
+// errStale says that a compaction's runs were changed while it ran.
+var errStale = errors.New("lsm: the tables of a compaction have changed")
 
 // horizons gives those of the tables of runs.
 func (t *Tree) horizons(runs []*run) (all []vclock.Dot) {

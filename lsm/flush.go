@@ -2,7 +2,7 @@ package lsm
 
 import (
 	"errors"
-	"math"
+	"fmt"
 	"time"
 
 	"example.com/kvstore/lsm/internal/manifest"
@@ -11,11 +11,12 @@ import (
 // retryAfter is when a flush or compaction that found no space tries again.
 const retryAfter = time.Second
 
-// Flush writes all that is in memory to tables and waits for that.
+// Flush writes all that is in memory to tables and waits for that. After an
+// ErrNoSpace it is all in memory and in the log still.
 func (t *Tree) Flush() error {
 	r := &rotation{ready: make(chan struct{})}
 	t.mu.Lock()
-	err := t.mu.err
+	err, refused := t.mu.err, t.mu.refused
 	switch {
 	case err != nil:
 	case t.mu.closed || t.mu.logDone:
@@ -32,9 +33,12 @@ func (t *Tree) Flush() error {
 	if r.err != nil || r.m == nil {
 		return r.err
 	}
+	kick(t.flushKick) // it may be waiting for room
 	select {
 	case <-r.m.flushed:
 		return nil
+	case <-refused:
+		return fmt.Errorf("lsm: flushing a memtable: %w", ErrNoSpace)
 	case <-t.failed:
 		return t.failure()
 	case <-t.stopping:
@@ -56,6 +60,7 @@ func (t *Tree) flushLoop() {
 		} else if err := t.flush(m, next); errors.Is(err, ErrNoSpace) && t.failure() == nil {
 			t.o.Logger.Warn("lsm: no space to flush a memtable", "error", err)
 			t.full.Store(true)
+			t.refuse()
 			kick(t.room)
 			retry.Reset(retryAfter)
 			select {
@@ -72,6 +77,14 @@ func (t *Tree) flushLoop() {
 	}
 }
 
+// refuse tells calls of Flush that there is no space.
+func (t *Tree) refuse() {
+	t.mu.Lock()
+	close(t.mu.refused)
+	t.mu.refused = make(chan struct{})
+	t.mu.Unlock()
+}
+
 // oldestSealed gives the memtable to flush, and the one after it.
 func (t *Tree) oldestSealed() (m, next *mem) {
 	v := t.acquire()
@@ -86,16 +99,8 @@ func (t *Tree) oldestSealed() (m, next *mem) {
 // makes the tables part of the tree in one edit, with which the memtable's log
 // is no longer needed. The next memtable says where the log goes on.
 func (t *Tree) flush(m, next *mem) error {
-	view := m.View(0, math.MaxUint64)
-	defer view.Close()
 	out := output{t: t}
-	for i := range view.Len() {
-		r := view.At(i)
-		if err := out.add(&r); err != nil {
-			return out.abandon(err)
-		}
-	}
-	tables, err := out.finish()
+	tables, err := out.writeAll(m)
 	if err != nil {
 		return out.abandon(err)
 	}
@@ -104,13 +109,13 @@ func (t *Tree) flush(m, next *mem) error {
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.flushedBytes.Add(f.Bytes)
 	}
-	if err := t.edit(edit); err != nil {
-		return out.abandon(err)
-	}
-	t.change(func(v *version) {
+	err = t.edit(edit, func(v *version) {
 		v.mems = v.mems[:len(v.mems)-1]
 		v.replace(nil, tables)
 	})
+	if err != nil {
+		return out.abandon(err)
+	}
 	t.stats.flushes.Add(1)
 	t.rest.now.Store(false)
 	t.rest.timer.Reset(restAfter)
@@ -118,17 +123,29 @@ func (t *Tree) flush(m, next *mem) error {
 	return t.log.Release(next.first)
 }
 
-// edit applies an edit to the manifest. Flushes and compactions take turns. After
-// an error the edit did not happen, unless the tree has failed.
-func (t *Tree) edit(e manifest.Edit) error {
+// edit makes an edit of the manifest durable, and then visible in a version that
+// change makes. Who edits takes turns, so that while one has the turn manifest and
+// version agree. After an error the edit did not happen, unless the tree has failed.
+func (t *Tree) edit(e manifest.Edit, change func(*version)) error {
 	t.edits <- struct{}{}
 	defer func() { <-t.edits }()
+	return t.editHeld(e, change)
+}
+
+// editHeld is edit for who has the turn.
+func (t *Tree) editHeld(e manifest.Edit, change func(*version)) error {
 	e.NextFile = t.nextFile.Load()
-	err := t.manifest.Apply(e)
-	if err != nil && t.manifest.Apply(manifest.Edit{}) != nil {
-		return t.fail(err) // not even an empty edit: the manifest is done
+	if err := t.manifest.Apply(e); err != nil {
+		if t.manifest.Apply(manifest.Edit{}) != nil {
+			return t.fail(err) // not even an empty edit: the manifest is done
+		}
+		return err
 	}
-	return err
+	if change == nil {
+		change = func(*version) {}
+	}
+	t.change(change)
+	return nil
 }
 
 // number gives the next file number.

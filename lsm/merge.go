@@ -44,7 +44,7 @@ func (c *viewCursor) Close() error {
 
 // runCursor walks the tables of a run, one after the other.
 type runCursor struct {
-	files  []*tableFile // those still to come
+	files  []*tableFile // the one that is walked and those still to come
 	lo, hi uint64
 	it     *table.Iter // nil before the first table and after the last
 	err    error
@@ -58,10 +58,10 @@ func (c *runCursor) Next() bool {
 		case c.err != nil:
 			return false
 		case c.it != nil:
-			if c.err = errors.Join(c.it.Err(), c.it.Close()); c.err != nil {
+			if c.err = c.files[0].hurt(errors.Join(c.it.Err(), c.it.Close())); c.err != nil {
 				return false
 			}
-			c.it = nil
+			c.files, c.it = c.files[1:], nil
 		}
 		if len(c.files) == 0 {
 			return false
@@ -71,7 +71,7 @@ func (c *runCursor) Next() bool {
 			c.err = err
 			return false
 		}
-		c.files, c.it = c.files[1:], r.Iter(c.lo, c.hi)
+		c.it = r.Iter(c.lo, c.hi)
 	}
 }
 

@@ -15,6 +15,7 @@ type stats struct {
 	flushes, flushedBytes                           atomic.Uint64
 	compactions, readBytes, compactedBytes, purged  atomic.Uint64
 	tableReads, falsePositives                      atomic.Uint64
+	setAside                                        atomic.Uint64
 }
 
 // Metrics is a snapshot of what a tree has done since Open and what it holds.
@@ -43,6 +44,9 @@ type Metrics struct {
 
 	TableReads, FalsePositives uint64 // reads of a table; those that found nothing
 	JoinLimits                 uint64 // joins that a limit of vclock cut short
+
+	SetAside      uint64 // damaged tables since Open
+	DamagedRanges int    // that are not healed
 }
 
 // WriteAmplification is what tables cost in writes for each byte flushed.
@@ -63,12 +67,14 @@ func (t *Tree) Metrics() Metrics {
 		Compactions: s.compactions.Load(), CompactionReadBytes: s.readBytes.Load(), CompactedBytes: s.compactedBytes.Load(),
 		Purged: s.purged.Load(), Orphans: s.orphans.Load(),
 		TableReads: s.tableReads.Load(), FalsePositives: s.falsePositives.Load(), JoinLimits: s.joinLimits.Load(),
+		SetAside: s.setAside.Load(),
 	}
 	v := t.acquire()
 	if v == nil {
 		return m
 	}
 	defer t.release(v)
+	m.DamagedRanges = len(v.damaged)
 	m.Segments, m.IdleSegments = t.log.Segments()
 	m.Memtables = len(v.mems)
 	for _, mem := range v.mems {
@@ -106,5 +112,6 @@ func (m Metrics) String() string {
 	line("compaction", "%d, %d bytes read, %d written, write amplification %.2f, debt %d bytes, %d tombstones purged",
 		m.Compactions, m.CompactionReadBytes, m.CompactedBytes, m.WriteAmplification(), m.DebtBytes, m.Purged)
 	line("reads", "%d of tables, %d false positives, %d joins cut short", m.TableReads, m.FalsePositives, m.JoinLimits)
+	line("damage", "%d tables set aside, %d ranges not healed", m.SetAside, m.DamagedRanges)
 	return b.String()
 }

@@ -45,12 +45,14 @@ func Open(dir string, o *Options) (*Tree, error) {
 		room:        make(chan struct{}, 1),
 		flushKick:   make(chan struct{}, 1),
 		compactKick: make(chan struct{}, 1),
+		tendKick:    make(chan struct{}, 1),
 		idle:        make(chan struct{}),
 		failed:      make(chan struct{}),
 		stopping:    make(chan struct{}),
 		closeDone:   make(chan struct{}),
 	}
 	t.mu.busy = map[*run]bool{}
+	t.mu.refused = make(chan struct{})
 	t.waiters.New = newWaiter
 	t.rest.timer = stoppedTimer(func() {
 		t.rest.now.Store(true)
@@ -83,8 +85,9 @@ func (t *Tree) start() {
 	}
 	t.background.Add(1)
 	go t.logLoop()
-	t.workers.Add(1 + compactors())
+	t.workers.Add(2 + compactors())
 	go t.flushLoop()
+	go t.tendLoop()
 	for range compactors() {
 		go t.compactLoop()
 	}
@@ -98,9 +101,10 @@ type recovery struct {
 	t      *Tree
 	tables []uint64 // files found
 	logs   []uint64
-	mems   []*mem // oldest first
-	last   uint64 // the segment that was visited last
-	top    uint64 // the highest stamp found
+	mems   []*mem        // oldest first
+	last   uint64        // the segment that was visited last
+	top    uint64        // the highest stamp found
+	loss   manifest.Edit // what is not there any more
 }
 
 func (r *recovery) run() error {
@@ -121,7 +125,14 @@ func (r *recovery) run() error {
 	for i := range state.Tables {
 		r.top = max(r.top, state.Tables[i].MaxDot.Stamp)
 		if !slices.Contains(r.tables, state.Tables[i].ID) {
-			return base.Corrupt(path.Join(t.dir, base.TableName(state.Tables[i].ID)), 0, "a table", "no such file")
+			if err := r.lose(state.Tables[i]); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range state.Damaged {
+		if d := state.Damaged[i].MaxDot; d != unknownDot {
+			r.top = max(r.top, d.Stamp)
 		}
 	}
 	unused, err := r.replay(state.LogFrom)
@@ -129,8 +140,21 @@ func (r *recovery) run() error {
 		return err
 	}
 	t.clock = vclock.NewClock(t.o.Now, maxOffset, r.top)
-	r.publish(state)
-	return r.clean(state, unused)
+	r.publish(t.manifest.State())
+	return r.clean(unused)
+}
+
+// lose notes a live table that is not there.
+func (r *recovery) lose(m manifest.Table) error {
+	f := tableFile{t: r.t, Table: m}
+	err := base.Corrupt(f.name(), 0, "a table", "no such file")
+	if !r.t.o.Isolate {
+		return err
+	}
+	r.t.o.Logger.Error("lsm: a table is lost", "error", err)
+	r.loss.Remove = append(r.loss.Remove, m.ID)
+	r.loss.Damage = append(r.loss.Damage, f.damage()...)
+	return nil
 }
 
 // free gives back the memory of a recovery that failed.
@@ -188,13 +212,22 @@ func (r *recovery) replay(from uint64) (unused []uint64, err error) {
 	i, _ := slices.BinarySearch(r.logs, from)
 	old, logs := r.logs[:i], r.logs[i:]
 	found, err := wal.Replay(t.o.FS, t.dir, from, logs, r.visit)
-	if err != nil {
+	damaged := t.o.Isolate && errors.Is(err, ErrCorrupt)
+	if err != nil && !damaged {
 		return nil, err
 	}
 	t.stats.replayedBytes.Store(found.Bytes)
+	live := append(slices.Clone(old), found.Live...)
+	if damaged {
+		t.o.Logger.Error("lsm: the log is damaged; what is behind is lost", "error", err)
+		live = slices.DeleteFunc(live, func(n uint64) bool { return n >= found.Damaged })
+	}
 	t.log = wal.NewWriter(wal.WriterOptions{
 		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Free: t.o.MaxMemtables,
-	}, found.At, append(old, found.Live...))
+	}, found.At, live)
+	if damaged {
+		return nil, r.salvage(found.Damaged, logs)
+	}
 	// The groups that may never have been synced are written again before
 	// anybody sees them.
 	tail := append(make([]byte, wal.GroupHeaderBytes), found.Tail...)
@@ -210,7 +243,10 @@ func (r *recovery) replay(from uint64) (unused []uint64, err error) {
 	r.mems[len(r.mems)-1].segments++
 	if from == 0 {
 		// From here on recovery knows that there must be a log.
-		if err := t.edit(manifest.Edit{LogFrom: r.mems[0].first}); err != nil {
+		r.loss.LogFrom = r.mems[0].first
+	}
+	if r.loss.LogFrom != 0 || len(r.loss.Remove) > 0 {
+		if err := r.edit(r.loss); err != nil {
 			return nil, err
 		}
 	}
@@ -220,6 +256,51 @@ func (r *recovery) replay(from uint64) (unused []uint64, err error) {
 		}
 	}
 	return unused, nil
+}
+
+// salvage writes what was before the damage to tables, in one edit with the fact
+// that the rest is lost and that the log begins anew. Before the edit nothing has
+// changed for the next Open; after it the damaged segments are needed by nobody.
+func (r *recovery) salvage(damaged uint64, logs []uint64) error {
+	t := r.t
+	e := r.loss
+	for _, m := range r.mems {
+		out := output{t: t}
+		tables, err := out.writeAll(m)
+		if err != nil {
+			return out.abandon(err)
+		}
+		for _, f := range tables {
+			e.Add = append(e.Add, f.Table)
+			if err := f.discard(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := t.log.Rotate(make([]byte, wal.GroupHeaderBytes)); err != nil {
+		return err
+	}
+	for _, m := range r.mems {
+		m.Free()
+	}
+	r.mems = []*mem{t.newMem(t.log.Segment(), 0)}
+	e.LogFrom = t.log.Segment()
+	e.Damage = append(e.Damage, manifest.Damage{Part: manifest.Part{File: damaged, Span: base.AllTokens}, MaxDot: unknownDot})
+	if err := r.edit(e); err != nil {
+		return err
+	}
+	for _, n := range logs {
+		if n >= damaged {
+			t.putAside(path.Join(t.dir, base.LogName(n)))
+		}
+	}
+	return nil
+}
+
+// edit is Tree.edit while there is no version yet.
+func (r *recovery) edit(e manifest.Edit) error {
+	e.NextFile = r.t.nextFile.Load()
+	return r.t.manifest.Apply(e)
 }
 
 // visit takes in one group of the log.
@@ -274,8 +355,9 @@ func (r *recovery) publish(state *manifest.State) {
 // clean removes what a crash left over: tables that no manifest names and
 // segments without a group. It is the last step, when the tree is known to be
 // good.
-func (r *recovery) clean(state *manifest.State, unused []uint64) error {
+func (r *recovery) clean(unused []uint64) error {
 	t := r.t
+	state := t.manifest.State()
 	var names []string
 	for _, n := range r.tables {
 		if _, ok := state.Find(n); !ok {

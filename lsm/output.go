@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"fmt"
+	"math"
 	"path"
 
 	"example.com/kvstore/lsm/internal/base"
@@ -47,6 +48,19 @@ func (o *output) add(r *Record) error {
 		o.file, o.writer = f, table.NewWriter(f, o.id, o.t.o.tableOptions())
 	}
 	return o.writer.Add(r)
+}
+
+// writeAll makes tables of a memtable.
+func (o *output) writeAll(m *mem) ([]*tableFile, error) {
+	view := m.View(0, math.MaxUint64)
+	defer view.Close()
+	for i := range view.Len() {
+		r := view.At(i)
+		if err := o.add(&r); err != nil {
+			return nil, err
+		}
+	}
+	return o.finish()
 }
 
 func (o *output) name() string { return path.Join(o.t.dir, base.TableName(o.id)) }

@@ -56,7 +56,7 @@ func (l *lookup) memory(t *Tree, v *version, token uint64, key []byte) {
 func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
 	for _, u := range v.slices[t.slice(token)] {
 		if l.settles(u.maxDot) {
-			return nil
+			return v.lost(token, l)
 		}
 		f := u.find(token)
 		if f == nil || l.settles(f.MaxDot) || !f.admits(token) {
@@ -72,7 +72,7 @@ func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
 		t.stats.tableReads.Add(1)
 		r, ok, err := table.Get(token, key, &l.scratch[l.free])
 		if err != nil {
-			return err
+			return f.hurt(err)
 		}
 		if ok {
 			l.join(t, &r, true)
@@ -80,7 +80,7 @@ func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
 			t.stats.falsePositives.Add(1)
 		}
 	}
-	return nil
+	return v.lost(token, l)
 }
 
 // Get gives a copy of the value of a key: not ok when there is none, or it was
@@ -181,6 +181,7 @@ func (t *Tree) ReadMemory(token uint64, key, dst []byte) (r Record, found, certa
 			break
 		}
 	}
+	certain = certain && v.lost(token, l) == nil
 	r, found = l.r, l.found
 	if found {
 		n := len(dst)

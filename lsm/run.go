@@ -74,6 +74,42 @@ func (v *version) tables() iter.Seq[*tableFile] {
 	}
 }
 
+// current reports whether the tree has all of the runs. Who has the turn to edit
+// can rely on it.
+func (t *Tree) current(runs ...*run) bool {
+	v := t.acquire()
+	if v == nil {
+		return false
+	}
+	defer t.release(v)
+	return !slices.ContainsFunc(runs, func(r *run) bool { return !slices.Contains(v.slices[r.files[0].Slice], r) })
+}
+
+// runOf gives the run that has the table in the current version, or nil.
+func (t *Tree) runOf(f *tableFile) *run {
+	v := t.acquire()
+	if v == nil {
+		return nil
+	}
+	defer t.release(v)
+	for _, r := range v.slices[f.Slice] {
+		if slices.Contains(r.files, f) {
+			return r
+		}
+	}
+	return nil
+}
+
+// exchange puts other tables in the place of one in a run.
+func (v *version) exchange(r *run, f *tableFile, by ...*tableFile) {
+	for _, other := range r.files {
+		if other != f {
+			by = append(by, other)
+		}
+	}
+	v.replace([]*run{r}, by)
+}
+
 // shapes describes a version to package compaction. It asks for the horizon.
 func (t *Tree) shapes(v *version) [][]compaction.Run {
 	all := make([][]compaction.Run, len(v.slices))

@@ -7,8 +7,15 @@ import (
 // Scan gives the records with tokens from lo to hi, both included, in (token,
 // key) order, deleted keys too: all that was in the tree at one instant during
 // the first step. A record's slices are valid until the next step. After an
-// error the scan ends. It holds on to the tables that it reads until it ends.
-func (t *Tree) Scan(lo, hi uint64) iter.Seq2[Record, error] {
+// error the scan ends; so it does, with ErrCorrupt, where a damaged range begins.
+// It holds on to the tables that it reads until it ends.
+func (t *Tree) Scan(lo, hi uint64) iter.Seq2[Record, error] { return t.scan(lo, hi, false) }
+
+// Salvage is Scan without regard to damaged ranges: it gives what is left of
+// them.
+func (t *Tree) Salvage(lo, hi uint64) iter.Seq2[Record, error] { return t.scan(lo, hi, true) }
+
+func (t *Tree) scan(lo, hi uint64, salvage bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		v := t.acquire()
 		if v == nil {
@@ -16,6 +23,14 @@ func (t *Tree) Scan(lo, hi uint64) iter.Seq2[Record, error] {
 			return
 		}
 		defer t.release(v)
+		lost, damaged := v.firstLost(lo, hi)
+		if damaged && !salvage {
+			if lost.Lo == lo {
+				yield(Record{}, lost.err())
+				return
+			}
+			hi = lost.Lo - 1
+		}
 		var cursors []cursor
 		defer func() {
 			for _, c := range cursors {
@@ -40,8 +55,11 @@ func (t *Tree) Scan(lo, hi uint64) iter.Seq2[Record, error] {
 				return
 			}
 		}
-		if err := m.Err(); err != nil {
+		switch err := m.Err(); {
+		case err != nil:
 			yield(Record{}, err)
+		case damaged && !salvage:
+			yield(Record{}, lost.err())
 		}
 	}
 }

@@ -37,11 +37,12 @@ type Tree struct {
 	sync  syncTimer   // owned by logLoop, except where noted
 
 	manifest *manifest.Manifest
-	edits    chan struct{} // capacity 1: a semaphore around manifest.Apply
+	edits    chan struct{} // capacity 1: the turn to edit the manifest
 
 	room        chan struct{} // capacity 1: wakes logLoop when a memtable was flushed
 	flushKick   chan struct{} // capacity 1: wakes flushLoop
 	compactKick chan struct{} // capacity 1: wakes a compactLoop
+	tendKick    chan struct{} // capacity 1: wakes tendLoop
 	rest        rest
 	idle        chan struct{} // closed when no version is held any more, after Close
 	failed      chan struct{} // closed by fail
@@ -54,19 +55,21 @@ type Tree struct {
 	mu struct {
 		sync.Mutex
 		rotations []*rotation   // asked for by Flush
+		refused   chan struct{} // closed, and replaced, when a flush finds no space
 		merges    []*merge      // asked for by Compact
 		busy      map[*run]bool // inputs of the compactions that run
 		bottoms   int           // how many of those make a bottom
 		dead      []*tableFile
-		versions  int  // that are held
-		logDone   bool // logLoop has ended
+		suspects  []*tableFile // damaged, to be set aside
+		versions  int          // that are held
+		logDone   bool         // logLoop has ended
 		closed    bool
 		err       error // of the first failure
 	}
 	closeDone  chan struct{} // closed when Close has finished; closeErr is set before
 	closeErr   error
 	background sync.WaitGroup // logLoop
-	workers    sync.WaitGroup // flushLoop, each compactLoop
+	workers    sync.WaitGroup // flushLoop, each compactLoop, tendLoop
 }
 
 // failure gives the error that ended writing, or nil.

@@ -40,6 +40,8 @@ type tableFile struct {
 	reader   atomic.Pointer[table.Reader]
 	versions atomic.Int64 // that it is in
 	obsolete atomic.Bool  // no manifest names it any more: delete the file
+	suspect  atomic.Bool  // damage was met in it
+	aside    atomic.Bool  // no manifest names it any more because of that: keep the file
 	purged   bool         // a merge of the whole slice wrote it, all behind the horizon
 }
 
@@ -52,11 +54,11 @@ func (f *tableFile) open() (*table.Reader, error) {
 	}
 	file, err := f.t.o.FS.Open(f.name())
 	if err != nil {
-		return nil, fmt.Errorf("lsm: opening a table: %w", err)
+		return nil, f.hurt(fmt.Errorf("lsm: opening a table: %w", err))
 	}
 	r, err := table.Open(file, f.Meta)
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, errors.Join(f.hurt(err), file.Close())
 	}
 	if !f.reader.CompareAndSwap(nil, r) {
 		if err := r.Close(); err != nil {
@@ -78,13 +80,17 @@ func (f *tableFile) admits(token uint64) bool {
 	return r == nil || r.MayContain(token)
 }
 
-// discard closes the reader, and deletes an obsolete file.
+// discard closes the reader, and deletes an obsolete file or puts a damaged one
+// aside.
 func (f *tableFile) discard() error {
 	var err error
 	if r := f.reader.Swap(nil); r != nil {
 		err = r.Close()
 	}
-	if f.obsolete.Load() {
+	switch {
+	case f.aside.Load():
+		f.t.putAside(f.name())
+	case f.obsolete.Load():
 		err = errors.Join(err, f.t.o.FS.Remove(f.name()))
 	}
 	return err
@@ -97,6 +103,8 @@ type version struct {
 	mems []*mem       // newest first; the first one is active
 	// slices are the runs of each token slice, highest max dot first.
 	slices [][]*run
+	// damaged is what may be missing from the tables.
+	damaged []Range
 }
 
 // slice gives the index of a token's slice.
@@ -156,6 +164,9 @@ func (t *Tree) change(f func(v *version)) {
 		v.mems = slices.Clone(old.mems)
 		v.slices = slices.Clone(old.slices)
 	}
+	for _, d := range t.manifest.State().Damaged {
+		v.damaged = append(v.damaged, rangeOf(d))
+	}
 	f(v)
 	v.refs.Store(1)
 	for _, m := range v.mems {
@@ -194,12 +205,18 @@ func (v *version) replace(remove []*run, add []*tableFile) {
 
 // newer gives a dot above r's own that the version may hold for r's key, apart
 // from the active memtable: exact for the sealed ones, the max dot of the first
-// table that may hold the key.
+// table that may hold the key. What was lost counts as held.
 func (v *version) newer(t *Tree, r *Record) vclock.Dot {
 	var newer vclock.Dot
 	for _, m := range v.mems[1:] {
 		if old, ok := m.Get(r.Token, r.Key); ok && r.Max.Less(old.Max) && newer.Less(old.Max) {
 			newer = old.Max
+		}
+	}
+	for i := range v.damaged {
+		d := &v.damaged[i]
+		if d.Lo <= r.Token && r.Token <= d.Hi && d.MaxDot != unknownDot && r.Max.Less(d.MaxDot) && newer.Less(d.MaxDot) {
+			newer = d.MaxDot
 		}
 	}
 	for _, u := range v.slices[t.slice(r.Token)] {

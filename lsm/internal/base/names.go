@@ -13,6 +13,9 @@ const (
 	LockName        = "lock"
 	tableSuffix     = ".table"
 	logSuffix       = ".log"
+
+	// DamagedSuffix follows the name of a file that was set aside.
+	DamagedSuffix = ".damaged"
 )
 
 // TableName gives the base name of a table file.

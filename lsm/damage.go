@@ -1,0 +1,215 @@
+package lsm
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/vclock"
+)
+
+// maxAside bounds the damaged files that are kept for analysis. Those with the
+// lowest numbers go first.
+const maxAside = 8
+
+// A Range is what a damaged file that was set aside held, as far as it has not
+// been healed: tokens from Lo to Hi, both included. Reads of them give
+// ErrCorrupt, unless they find a plain record above MaxDot.
+type Range struct {
+	File   uint64 // number of the table, or of the first damaged log segment
+	Lo, Hi uint64
+	MaxDot vclock.Dot // the highest dot that may be lost; the highest there is where nobody knows
+}
+
+// unknownDot stands for the max dot of a damaged log.
+var unknownDot = vclock.Dot{Stamp: 1<<64 - 1, Actor: 1<<64 - 1}
+
+func (r Range) String() string {
+	return fmt.Sprintf("tokens %016x to %016x of file %d", r.Lo, r.Hi, r.File)
+}
+
+func rangeOf(d manifest.Damage) Range {
+	return Range{File: d.File, Lo: d.Lo, Hi: d.Hi, MaxDot: d.MaxDot}
+}
+
+func (r Range) part() manifest.Part {
+	return manifest.Part{File: r.File, Span: base.Span{Lo: r.Lo, Hi: r.Hi}}
+}
+
+func (r Range) err() error {
+	return base.Corrupt(fmt.Sprintf("file %d", r.File), 0,
+		fmt.Sprintf("the records with tokens from %016x to %016x", r.Lo, r.Hi), "damage; the file was set aside")
+}
+
+// Damaged gives the ranges of which records may be lost, in the order of files
+// and tokens. They survive a reopening.
+func (t *Tree) Damaged() []Range {
+	v := t.acquire()
+	if v == nil {
+		return nil
+	}
+	defer t.release(v)
+	return slices.Clone(v.damaged)
+}
+
+// Healed says that all that was lost of the given ranges has been applied again,
+// or is known to be lost for good: they are read again. Each is one that Damaged
+// gave, or part of one; what is no longer damaged is ignored. Durable on return.
+func (t *Tree) Healed(ranges ...Range) error {
+	var e manifest.Edit
+	for _, r := range ranges {
+		if r.Lo > r.Hi {
+			return fmt.Errorf("%w: a range of tokens from %016x to %016x", ErrInvalid, r.Lo, r.Hi)
+		}
+		e.Heal = append(e.Heal, r.part())
+	}
+	if err := t.writable(); err != nil || len(ranges) == 0 {
+		return err
+	}
+	return t.edit(e, nil)
+}
+
+// writable says why the tree takes no changes any more, if so.
+func (t *Tree) writable() error {
+	if t.closing.Load() {
+		return ErrClosed
+	}
+	return t.failure()
+}
+
+// hurt takes in an error of reading f. Damage, with Isolate, has f set aside soon.
+func (f *tableFile) hurt(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		err = base.Corrupt(f.name(), 0, "a table", "no such file")
+	}
+	if !errors.Is(err, ErrCorrupt) || !f.t.o.Isolate || f.suspect.Swap(true) {
+		return err
+	}
+	f.t.o.Logger.Error("lsm: damaged table", "error", err)
+	f.t.mu.Lock()
+	f.t.mu.suspects = append(f.t.mu.suspects, f)
+	f.t.mu.Unlock()
+	kick(f.t.tendKick)
+	return err
+}
+
+// isolate sets the damaged tables aside that were met. After an error those that
+// are left are tried again by the next call.
+func (t *Tree) isolate() error {
+	var lost []Range
+	t.edits <- struct{}{}
+	err := t.isolateHeld(&lost)
+	<-t.edits
+	for _, r := range lost {
+		if t.o.OnDamage != nil {
+			t.o.OnDamage(r)
+		}
+	}
+	return err
+}
+
+// isolateHeld is isolate for who has the turn to edit; lost gets what is
+// damaged from now on.
+func (t *Tree) isolateHeld(lost *[]Range) error {
+	t.mu.Lock()
+	suspects := t.mu.suspects
+	t.mu.suspects = nil
+	t.mu.Unlock()
+	for i, f := range suspects {
+		r := t.runOf(f)
+		if r == nil {
+			continue // a compaction was faster, and has read all of it
+		}
+		e := manifest.Edit{Remove: []uint64{f.ID}, Damage: f.damage()}
+		err := t.editHeld(e, func(v *version) { v.exchange(r, f) })
+		if err != nil {
+			t.mu.Lock()
+			t.mu.suspects = append(t.mu.suspects, suspects[i:]...)
+			t.mu.Unlock()
+			return fmt.Errorf("lsm: setting %s aside: %w", f.name(), err)
+		}
+		f.aside.Store(true)
+		t.stats.setAside.Add(1)
+		for _, d := range e.Damage {
+			*lost = append(*lost, rangeOf(d))
+			t.o.Logger.Error("lsm: a damaged table was set aside", "range", rangeOf(d).String())
+		}
+	}
+	return nil
+}
+
+// damage is what is lost with the table.
+func (f *tableFile) damage() []manifest.Damage {
+	return []manifest.Damage{{
+		Part:   manifest.Part{File: f.ID, Span: base.Span{Lo: f.MinToken, Hi: f.MaxToken}},
+		MaxDot: f.MaxDot,
+	}}
+}
+
+// putAside renames a damaged file to a name that nothing looks for, and removes
+// the oldest such files beyond maxAside. That is for analysis only, so it need not
+// succeed.
+func (t *Tree) putAside(name string) {
+	if err := t.o.FS.Rename(name, name+base.DamagedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.o.Logger.Warn("lsm: a damaged file cannot be kept", "file", name, "error", err)
+	}
+	aside := func(name string) bool { return path.Ext(name) == base.DamagedSuffix }
+	names, err := t.o.FS.List(path.Dir(name))
+	if err != nil {
+		return
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !aside(name) })
+	for len(names) > maxAside {
+		t.o.FS.Remove(path.Join(path.Dir(name), names[0]))
+		names = names[1:]
+	}
+}
+
+// lost gives an error when damage may hide something of the token that what was
+// found does not settle.
+func (v *version) lost(token uint64, l *lookup) error {
+	for i := range v.damaged {
+		if d := &v.damaged[i]; d.Lo <= token && token <= d.Hi && !l.settles(d.MaxDot) {
+			return d.err()
+		}
+	}
+	return nil
+}
+
+// firstLost gives the damage with the lowest token from lo to hi, cut to start
+// there.
+func (v *version) firstLost(lo, hi uint64) (first Range, found bool) {
+	for _, d := range v.damaged {
+		if d.Hi < lo || hi < d.Lo {
+			continue
+		}
+		d.Lo = max(d.Lo, lo)
+		if !found || d.Lo < first.Lo {
+			first, found = d, true
+		}
+	}
+	return first, found
+}
+
+// tendLoop looks after tables beside the compactions: it sets damaged ones aside.
+func (t *Tree) tendLoop() {
+	defer t.workers.Done()
+	retry := stoppedTimer(func() { kick(t.tendKick) })
+	defer retry.Stop()
+	for !t.stopped.Load() {
+		if t.failure() == nil {
+			if err := t.isolate(); err != nil {
+				t.o.Logger.Warn("lsm: damage stays for now", "error", err)
+				retry.Reset(retryAfter)
+			}
+		}
+		select {
+		case <-t.tendKick:
+		case <-t.stopping:
+		}
+	}
+}

@@ -1,0 +1,453 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/compaction"
+	"example.com/kvstore/lsm/vfs"
+)
+
+// isolating are small options of a tree whose data others have too.
+func isolating(fs vfs.FS) *Options {
+	o := small(fs)
+	o.Isolate = true
+	return o
+}
+
+// neverPick leaves compactions to calls of Compact.
+func neverPick([][]compaction.Run, compaction.Conditions) (compaction.Job, bool) {
+	return compaction.Job{}, false
+}
+
+// content is what the keys of a tree should have.
+type content map[string]string
+
+// fill puts n keys and gives what the tree then holds.
+func fill(t testing.TB, tree *Tree, from, n int) content {
+	t.Helper()
+	c := content{}
+	for i := from; i < from+n; i++ {
+		v := fmt.Sprintf("value %d", i)
+		require.NoError(t, tree.Put(key(i), []byte(v)))
+		c[string(key(i))] = v
+	}
+	return c
+}
+
+func (c content) plus(d content) content {
+	sum := content{}
+	for _, m := range []content{c, d} {
+		for k, v := range m {
+			sum[k] = v
+		}
+	}
+	return sum
+}
+
+// truthful requires of each key that a read gives what was written or ErrCorrupt,
+// never something else and never nothing. It gives the number of refused reads.
+func (c content) truthful(t testing.TB, at string, tree *Tree) (refused int) {
+	t.Helper()
+	for k, want := range c {
+		got, ok, err := tree.Get([]byte(k))
+		if err != nil {
+			require.ErrorIs(t, err, ErrCorrupt, at)
+			refused++
+			continue
+		}
+		require.True(t, ok, "%s: %s is absent", at, k)
+		require.Equal(t, want, string(got), at)
+	}
+	seen := content{}
+	for r, err := range tree.Scan(0, math.MaxUint64) {
+		if err != nil {
+			require.ErrorIs(t, err, ErrCorrupt, at)
+			return refused
+		}
+		seen[string(r.Key)] = string(r.Value)
+	}
+	for k, want := range c {
+		require.Equal(t, want, seen[k], "%s: scan of %s", at, k)
+	}
+	return refused
+}
+
+// whole requires all of it.
+func (c content) whole(t testing.TB, at string, tree *Tree) {
+	t.Helper()
+	require.Zero(t, c.truthful(t, at, tree), at)
+}
+
+// damagedDisk gives a closed tree of two tables in each slice and records in the
+// log, and what it holds.
+func damagedDisk(t testing.TB, n int) (*vfs.Mem, content) {
+	disk := vfs.NewMem(1)
+	tree := open(t, small(disk))
+	c := fill(t, tree, 0, n)
+	require.NoError(t, tree.Flush())
+	c = c.plus(fill(t, tree, n, n))
+	require.NoError(t, tree.Flush())
+	c = c.plus(fill(t, tree, 2*n, n))
+	require.NoError(t, tree.Close())
+	return disk.CrashSynced(), c
+}
+
+func filesOf(t testing.TB, fs vfs.FS, dir, suffix string) (names []string) {
+	all, err := fs.List(dir)
+	require.NoError(t, err)
+	for _, name := range all {
+		if strings.HasSuffix(name, suffix) {
+			names = append(names, path.Join(dir, name))
+		}
+	}
+	return names
+}
+
+// endure opens a damaged disk with Isolate and requires that it tells the truth,
+// goes on writing, and is well again once what was lost is applied again.
+func (c content) endure(t testing.TB, at string, disk *vfs.Mem) (refused int) {
+	t.Helper()
+	tree, err := Open("db", isolating(disk))
+	require.NoError(t, err, at)
+	refused = c.truthful(t, at, tree)
+	more := fill(t, tree, 90000, 3)
+	require.NoError(t, tree.Flush(), at)
+	require.NoError(t, tree.Compact(context.Background()), at)
+	again := c.truthful(t, at, tree)
+	require.GreaterOrEqual(t, again, refused, at)
+	require.Equal(t, again > 0, len(tree.Damaged()) > 0, "%s: %d refused", at, again)
+	require.NoError(t, tree.Close(), at)
+
+	tree, err = Open("db", isolating(disk)) // damage survives a reopening
+	require.NoError(t, err, at)
+	require.Equal(t, again, c.truthful(t, at, tree), at)
+	for k, v := range c.plus(more) {
+		require.NoError(t, tree.Put([]byte(k), []byte(v)))
+	}
+	require.NoError(t, tree.Healed(tree.Damaged()...), at)
+	require.Empty(t, tree.Damaged())
+	c.plus(more).whole(t, at, tree)
+	require.NoError(t, tree.Close(), at)
+	report, err := CheckFS(disk, "db")
+	require.NoError(t, err, at)
+	require.Empty(t, report.Problems, at)
+	return again
+}
+
+// TestBitRot flips a bit of each byte of each table: row S4 of the faults.
+// Reads give what was written or ErrCorrupt, with Isolate and without.
+func TestBitRot(t *testing.T) {
+	disk, c := damagedDisk(t, 60)
+	tables := filesOf(t, disk, "db", ".table")
+	require.Len(t, tables, 4)
+	flips, refused, harmless := 0, 0, 0
+	bits := []int{-1}
+	step := int64(17)
+	if torture {
+		bits, step = []int{0, 1, 2, 3, 4, 5, 6, 7}, 1
+	}
+	for i, name := range tables {
+		info, err := disk.Stat(name)
+		require.NoError(t, err)
+		for at := int64(i); at < info.Size; at += step {
+			for _, bit := range bits {
+				if bit < 0 {
+					bit = int(at % 8)
+				}
+				what := fmt.Sprintf("%s bit %d of byte %d", name, bit, at)
+				bad := disk.CrashSynced()
+				require.NoError(t, bad.Corrupt(name, at, 1<<bit))
+				flips++
+
+				alone := open(t, small(bad))
+				n := c.truthful(t, what, alone)
+				require.Empty(t, alone.Damaged(), "nobody to isolate for")
+				require.NoError(t, alone.Close())
+				require.Equal(t, tables, filesOf(t, bad, "db", ".table"))
+
+				again := c.endure(t, what, bad)
+				require.GreaterOrEqual(t, again, n)
+				if again == 0 {
+					harmless++
+				}
+				refused += again
+			}
+		}
+	}
+	t.Logf("%d flips, %d reads refused, %d harmless", flips, refused, harmless)
+	require.Zero(t, harmless, "every byte of a table is read by a full compaction")
+}
+
+// TestLostTable removes and cuts tables.
+func TestLostTable(t *testing.T) {
+	disk, c := damagedDisk(t, 60)
+	for _, name := range filesOf(t, disk, "db", ".table") {
+		info, err := disk.Stat(name)
+		require.NoError(t, err)
+		bad := disk.CrashSynced()
+		require.NoError(t, bad.Remove(name))
+		_, err = Open("db", small(bad))
+		require.ErrorIs(t, err, ErrCorrupt)
+		require.Positive(t, c.endure(t, name+" lost", bad))
+		for size := int64(0); size < info.Size; size += 97 {
+			bad := disk.CrashSynced()
+			f, err := bad.OpenReadWrite(name)
+			require.NoError(t, err)
+			require.NoError(t, f.Truncate(size))
+			require.NoError(t, f.Close())
+			at := fmt.Sprintf("%s cut at %d", name, size)
+			alone := open(t, small(bad))
+			require.Positive(t, c.truthful(t, at, alone))
+			require.NoError(t, alone.Close())
+			require.Positive(t, c.endure(t, at, bad))
+			aside := filesOf(t, bad, "db", base.DamagedSuffix)
+			require.Equal(t, []string{name + base.DamagedSuffix}, aside)
+		}
+	}
+}
+
+// TestAside bounds the files that are kept for analysis.
+func TestAside(t *testing.T) {
+	disk := vfs.NewMem(1)
+	o := isolating(disk)
+	o.pick = neverPick
+	tree := open(t, o)
+	defer func() { require.NoError(t, tree.Close()) }()
+	var told []Range
+	tree.o.OnDamage = func(r Range) { told = append(told, r) }
+	for i := range maxAside + 3 {
+		c := fill(t, tree, i, 1)
+		require.NoError(t, tree.Flush())
+		tables := filesOf(t, disk, "db", ".table")
+		require.Len(t, tables, 1, "the damaged one is gone")
+		require.NoError(t, disk.Corrupt(tables[0], 40, 1))
+		require.Equal(t, 1, c.truthful(t, "", tree))
+		require.NoError(t, tree.isolate())
+		require.NoError(t, tree.sweep())
+	}
+	require.Len(t, tree.Damaged(), maxAside+3)
+	require.Equal(t, tree.Damaged(), told)
+	require.Equal(t, uint64(maxAside+3), tree.Metrics().SetAside)
+	require.Len(t, filesOf(t, disk, "db", base.DamagedSuffix), maxAside)
+}
+
+// TestDamagedLog flips bytes of the segments of a log: row S1. What is read is
+// right or refused, and what is left is a prefix of the batches.
+func TestDamagedLog(t *testing.T) {
+	w := newWorkload(0)
+	w.disk = vfs.NewMem(1)
+	o := small(w.disk)
+	o.pick = neverPick
+	from := newWriter(3, 20, 40)
+	for range 3 { // each opening begins a segment
+		tree := open(t, o)
+		for range 12 {
+			b := from.batch()
+			require.NoError(t, tree.Apply(b))
+			w.models = append(w.models, w.models[len(w.models)-1].with(b))
+		}
+		require.NoError(t, tree.Close())
+	}
+	disk := w.disk.CrashSynced()
+	logs := filesOf(t, disk, "db", ".log")
+	require.Len(t, logs, 3)
+	damaged, torn, harmless := 0, 0, 0
+	step := int64(11)
+	if torture {
+		step = 1
+	}
+	for i, name := range logs {
+		info, err := disk.Stat(name)
+		require.NoError(t, err)
+		for at := int64(0); at < info.Size+step; at += step {
+			bad := disk.CrashSynced()
+			what := fmt.Sprintf("%s byte %d", name, at)
+			switch {
+			case at < info.Size:
+				require.NoError(t, bad.Corrupt(name, at, 0x11))
+			case i == len(logs)-1:
+				continue // nothing tells a lost last segment from one that never was
+			default:
+				what = name + " lost"
+				require.NoError(t, bad.Remove(name))
+			}
+			strict, alone := Open("db", small(bad.CrashSynced()))
+			if alone == nil {
+				require.NoError(t, strict.Close())
+			}
+			tree, err := Open("db", isolating(bad))
+			require.NoError(t, err, what)
+			if len(tree.Damaged()) > 0 {
+				require.ErrorIs(t, alone, ErrCorrupt, what)
+				damaged++
+				_, _, err := tree.Get(key(1))
+				require.ErrorIs(t, err, ErrCorrupt, "%s: every token is damaged", what)
+				require.NoError(t, tree.Healed(tree.Damaged()...))
+			} else {
+				require.NoError(t, alone, what)
+			}
+			prefix := -1
+			for n := range w.models {
+				if w.models[n].diff(tree) == "" {
+					prefix = n
+				}
+			}
+			require.GreaterOrEqual(t, prefix, 12*i-1, "%s: what is before the damage is there", what)
+			if len(tree.Damaged()) == 0 && alone == nil {
+				require.GreaterOrEqual(t, prefix, len(w.models)-2, "%s: only the last batch may be torn", what)
+				if prefix == len(w.models)-1 {
+					harmless++
+				} else {
+					torn++
+				}
+			}
+			require.NoError(t, tree.Put(key(1), key(1)))
+			require.NoError(t, tree.Close())
+			again := open(t, small(bad)) // nothing of the damage is left in the way
+			requireGet(t, again, key(1), string(key(1)))
+			require.NoError(t, again.Close())
+		}
+	}
+	t.Logf("%d times damage, %d torn, %d harmless", damaged, torn, harmless)
+	require.Positive(t, damaged)
+}
+
+// TestAstray lets single writes be lost or go to another place: row S5. Whatever
+// file they were for, reads are right or refused.
+func TestAstray(t *testing.T) {
+	faults := map[string]error{"lost": vfs.ErrLost, "misdirected": &vfs.MisdirectedError{Off: 4096}}
+	detected, harmless := 0, 0
+	for what, fault := range faults {
+		for i := 0; ; i++ {
+			hit := false
+			disk := vfs.NewMem(1)
+			write := func(k vfs.Kind) bool { return k == vfs.OpWrite }
+			o := isolating(vfs.Faulty(disk, vfs.Nth(i, write, func(vfs.Op) error {
+				hit = true
+				return fault
+			})))
+			at := fmt.Sprintf("write %d %s", i, what)
+			c, err := wander(t, o)
+			if !hit {
+				break
+			}
+			refused := 0
+			if err == nil {
+				var tree *Tree
+				if tree, err = Open("db", isolating(disk)); err == nil {
+					refused = c.truthful(t, at, tree)
+					require.NoError(t, tree.Close())
+				}
+			}
+			if err != nil {
+				require.True(t, errors.Is(err, ErrCorrupt), "%s: %v", at, err)
+				refused++
+			}
+			if refused > 0 {
+				detected++
+			} else {
+				harmless++
+			}
+		}
+	}
+	t.Logf("%d writes astray detected, %d without consequence", detected, harmless)
+	require.Positive(t, detected)
+}
+
+// wander fills a tree with flushes and compactions, and writes a little more so
+// that no write is the last one of its file.
+func wander(t testing.TB, o *Options) (content, error) {
+	tree, err := Open("db", o)
+	if err != nil {
+		return nil, err
+	}
+	c := content{}
+	put := func(i int) {
+		if err == nil {
+			v := fmt.Sprint("value ", i)
+			if err = tree.Put(key(i), []byte(v)); err == nil {
+				c[string(key(i))] = v
+			}
+		}
+	}
+	for i := range 40 {
+		put(i)
+		if i%10 == 9 && err == nil {
+			err = tree.Flush()
+		}
+	}
+	if err == nil {
+		err = tree.Compact(context.Background())
+	}
+	for i := 40; i < 44; i++ {
+		put(i)
+	}
+	// Nothing tells that the log's last group was lost from that it never was.
+	delete(c, string(key(43)))
+	return c, errors.Join(err, tree.Close())
+}
+
+// TestSetAside tries every fault while a damaged table is set aside.
+func TestSetAside(t *testing.T) {
+	disk, c := damagedDisk(t, 60)
+	bad := filesOf(t, disk, "db", ".table")[1]
+	require.NoError(t, disk.Corrupt(bad, 50, 4))
+	x := ordeal{
+		disk: disk, options: isolating,
+		act: func(tree *Tree) error {
+			c.truthful(t, "", tree)
+			return tree.Compact(context.Background())
+		},
+		check: func(t testing.TB, at string, tree *Tree, done bool) {
+			refused := c.truthful(t, at, tree)
+			require.True(t, 0 < refused && refused < 40, "%s: %d refused, a table has about 30 keys", at, refused)
+			if done {
+				require.Len(t, tree.Damaged(), 1, at)
+			}
+		},
+	}
+	x.run(t)
+}
+
+// TestIsolateLog tries every fault while a damaged log is set aside by Open.
+func TestIsolateLog(t *testing.T) {
+	disk, c := damagedDisk(t, 60)
+	logs := filesOf(t, disk, "db", ".log")
+	bad := logs[len(logs)-1]
+	require.NoError(t, disk.Corrupt(bad, 900, 4))
+	points := 0
+	work := disk.CrashSynced()
+	tree := open(t, isolating(vfs.Faulty(work, func(op vfs.Op) error {
+		if !op.Kind.Changes() {
+			return nil
+		}
+		for i, cut := range []*vfs.Mem{work.Strict(), work.CrashSynced(), work.Crash(1), work.Crash(2)} {
+			points++
+			at := fmt.Sprintf("%v outcome %d", op, i)
+			again, err := Open("db", isolating(cut))
+			require.NoError(t, err, at)
+			require.Len(t, again.Damaged(), 1, at)
+			require.Equal(t, len(c), c.truthful(t, at, again), at)
+			left := 0
+			for _, err := range again.Salvage(0, math.MaxUint64) {
+				require.NoError(t, err)
+				left++
+			}
+			require.True(t, 120 < left && left < 180, "%s: %d left", at, left)
+			require.NoError(t, again.Close())
+		}
+		return nil
+	})))
+	require.NoError(t, tree.Close())
+	t.Logf("%d power cuts", points)
+	require.Greater(t, points, 20)
+}
