@@ -7,4 +7,9 @@ var defences = struct {
 	WriteBack bool // of what a quorum read joined (I4)
 	Restamp   bool // of writes that an owner calls superseded (I4)
 	Hints     bool // for owners that missed a write (I3)
-}{true, true, true}
+	// FreshActors: a start draws its actor of causal writes anew (I6).
+	FreshActors bool
+	// KeyLocks: causal writes of a key take turns at their coordinator, and
+	// SyncFirst: they are stored there before they are sent (causal-chain).
+	KeyLocks, SyncFirst bool
+}{true, true, true, true, true, true}

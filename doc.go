@@ -25,13 +25,18 @@
 // clocks do within MaxClockOffset of each other. Between concurrent plain writes
 // the one with the higher stamp wins.
 //
+// A causal write, which is one with Replaces, an Update, or any under KeepSiblings
+// or a MergeFunc, supersedes what its author had seen and nothing else: no
+// acknowledged value disappears before somebody who had seen it wrote. Values
+// written concurrently are siblings (Item.Siblings).
+//
 // Every error says what it left behind: see OutcomeOf.
 //
 // # Limits
 //
 // It is not a transaction system, has no ranges over keys, and offers no
-// conditional writes: two clients that read, change and write the same key at
-// the same time overwrite each other. Nodes can join until the first write is
+// conditional writes: clients that read, change and write a key use Update, or
+// Replaces and resolve the siblings. Nodes can join until the first write is
 // accepted: start all of them, and write when Status shows them.
 // A node that was away gets what it missed from hints that others kept for it,
 // up to HintBytes; beyond that, from the reads that meet it.

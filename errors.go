@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"example.com/kvstore/replica"
 )
 
 // The closed set of errors, for errors.Is. OutcomeOf says what a failed write
@@ -21,6 +23,12 @@ var (
 	ErrValueTooLarge = errors.New("kvstore: value too large")
 	// ErrUnavailable: fewer live owners than the level needs; nothing was sent.
 	ErrUnavailable = errors.New("kvstore: not enough live owners")
+	// ErrConflict: other values keep turning up beside what Update writes; see
+	// ConflictError, which carries the current Item.
+	ErrConflict = errors.New("kvstore: conflicting concurrent writes")
+	// ErrTooManySiblings: the key has as many concurrent values as it may have.
+	// Read it, merge them and put the result with Replaces.
+	ErrTooManySiblings = errors.New("kvstore: too many siblings")
 	// ErrOverloaded: a queue is full; nothing was done. Retry later.
 	ErrOverloaded = errors.New("kvstore: overloaded")
 	// ErrNotReady: the node has not joined, is starting, or the cluster is
@@ -99,8 +107,12 @@ func OutcomeOf(err error) Outcome {
 	if errors.As(err, &q) {
 		return q.outcome
 	}
+	var c *ConflictError
+	if errors.As(err, &c) {
+		return c.outcome
+	}
 	if isAny(err, ErrNotFound, ErrInvalid, ErrKeyTooLarge, ErrValueTooLarge, ErrUnavailable, ErrOverloaded, ErrNotReady,
-		ErrClockSkew, ErrNoSpace, ErrReadOnly, ErrDataLoss, ErrClosed, ErrLocked, ErrIncompatible, ErrCorrupt, ErrJoinRefused, ErrListen) {
+		ErrClockSkew, ErrTooManySiblings, ErrNoSpace, ErrReadOnly, ErrDataLoss, ErrClosed, ErrLocked, ErrIncompatible, ErrCorrupt, ErrJoinRefused, ErrListen) {
 		return NotApplied
 	}
 	return Unknown
@@ -112,7 +124,7 @@ func Retryable(err error) bool {
 	if errors.Is(err, ErrJoinRefused) {
 		return false
 	}
-	return isAny(err, ErrUnavailable, ErrOverloaded, ErrNotReady, ErrClockSkew, context.DeadlineExceeded, ErrPartial, ErrNoSpace)
+	return isAny(err, ErrConflict, ErrUnavailable, ErrOverloaded, ErrNotReady, ErrClockSkew, context.DeadlineExceeded, ErrPartial, ErrNoSpace)
 }
 
 // A QuorumError tells why a request did not reach its level, replica by
@@ -120,7 +132,7 @@ func Retryable(err error) bool {
 // or, when nothing was stored, the refusal that all asked replicas share
 // (ErrOverloaded, ErrNoSpace, ErrReadOnly, …); or ErrDataLoss.
 type QuorumError struct {
-	Op    string // "get", "put" or "delete"
+	Op    string // "get", "put", "delete" or "update"
 	Key   string
 	Level Consistency
 	// Required answers were needed, Received came, of Alive live owners.
@@ -131,6 +143,24 @@ type QuorumError struct {
 	cause   error // in words, where the kind says less
 	outcome Outcome
 }
+
+// A ConflictError says that a write was given up because of values that it had
+// not seen. It matches ErrConflict.
+type ConflictError struct {
+	// Item is the key as it stands: read by the owner that refused the write.
+	Item Item
+
+	outcome Outcome
+	held    replica.Record // of which Item is the view
+}
+
+// Error is one line that ends with the outcome.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("%v: key %q; outcome: %v", ErrConflict, e.Item.Key, e.outcome)
+}
+
+// Unwrap gives ErrConflict.
+func (e *ConflictError) Unwrap() error { return ErrConflict }
 
 // A ReplicaError is one replica's part in a QuorumError. Err is nil for a
 // replica that answered well. When nothing was sent (ErrUnavailable) only the

@@ -3,7 +3,6 @@ package kvstore
 import (
 	"time"
 
-	"example.com/kvstore/replica"
 	"example.com/kvstore/vclock"
 )
 
@@ -19,15 +18,23 @@ type Item struct {
 	// Expires is when the value's TTL ends; zero is never.
 	Expires time.Time
 
-	found bool
+	found    bool
+	siblings []Item
 }
 
 // Found reports whether the key has a value. A Get of a deleted key gives
 // ErrNotFound and an Item whose Version covers the tombstone.
 func (it Item) Found() bool { return it.found }
 
-// A Version is an opaque causal token: the writes that a value reflects. The
-// zero Version has seen nothing.
+// Siblings are the values that were written concurrently and that no later write
+// has superseded, newest first; nil when there is one, or none. The item's own
+// Value is what Options.Conflicts makes of them, and its Version covers all of
+// them: a Put with Replaces(it.Version) leaves its value alone. A sibling's
+// Version covers that sibling only. The slice and its values belong to the item.
+func (it Item) Siblings() []Item { return it.siblings }
+
+// A Version is an opaque causal token: the writes that a value reflects, for
+// Replaces. The zero Version has seen nothing.
 type Version struct{ seen vclock.Version }
 
 // Equal reports whether v and w have seen the same writes.
@@ -61,43 +68,4 @@ func (v Version) String() string {
 // plainVersion is the version of a plain write: its dot is the floor.
 func plainVersion(d vclock.Dot) Version {
 	return Version{vclock.Version{Past: vclock.History{Floor: d}}}
-}
-
-// newItem turns a joined record into the caller's item; the value is copied.
-// Of concurrent values it shows the newest.
-func newItem(key string, rec replica.Record, now time.Time) (Item, error) {
-	it := Item{Key: key}
-	if !rec.Found() {
-		return it, ErrNotFound
-	}
-	it.Version = plainVersion(rec.Dot)
-	if rec.Causal {
-		set, err := vclock.DecodeSet(rec.Value)
-		if err != nil {
-			return Item{Key: key}, err
-		}
-		it.Version = Version{vclock.Version{Past: set.History}}
-		rec = newest(set)
-	}
-	it.Modified = vclock.StampTime(rec.Dot.Stamp)
-	if rec.Deadline != 0 {
-		it.Expires = time.UnixMilli(rec.Deadline)
-	}
-	if rec.Tombstone || rec.Expired(now.UnixMilli()) || rec.Dot.IsZero() {
-		return it, ErrNotFound
-	}
-	it.found = true
-	it.Value = append(make([]byte, 0, len(rec.Value)), rec.Value...)
-	return it, nil
-}
-
-// newest is the newest live sibling of a set, or its newest tombstone.
-func newest(set vclock.Set) replica.Record {
-	var best replica.Record
-	for _, s := range set.Siblings {
-		if best.Dot.IsZero() || best.Tombstone && !s.Tombstone {
-			best = replica.Record{Dot: s.Dot, Tombstone: s.Tombstone, Deadline: s.Deadline, Value: s.Value}
-		}
-	}
-	return best
 }

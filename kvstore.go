@@ -25,10 +25,13 @@ import (
 // A DB is an open node: storage, replica and coordinator. All methods may be
 // called concurrently.
 type DB struct {
-	opts    Options
-	id      string // of this node
-	uid     uint64 // of its directory
-	actor   uint64 // of this start: in every dot it issues (I6)
+	opts  Options
+	id    string // of this node
+	uid   uint64 // of its directory
+	actor uint64 // of this start: in the dot of every plain write it issues (I6)
+	// causal is the actor of its causal writes: another one, since a version vector
+	// claims all earlier dots of an actor.
+	causal  atomic.Uint64
 	tree    *lsm.Tree
 	sys     *system
 	clock   *stamper
@@ -50,8 +53,11 @@ type DB struct {
 	// it.
 	replies transport.Flusher
 	workers *workers
-	sweeper sweeper
-	metrics counters
+	// coordinators carry out the causal writes that others forwarded here.
+	coordinators *workers
+	keys         keyLocks
+	sweeper      sweeper
+	metrics      counters
 
 	// started is set when all of the above is in place: connections arrive from
 	// the moment the listener is open.
@@ -86,11 +92,14 @@ func Open(dir string, o *Options) (*DB, error) {
 	db := &DB{
 		opts:    opts,
 		gate:    newGate(),
-		workers: newWorkers(),
-		readied: make(chan struct{}),
-		closed:  make(chan struct{}),
-		stop:    make(chan struct{}),
-		needs:   make(chan struct{}, 1),
+		workers: newWorkers(maxWorkers),
+		// Their own, so that causal writes, which wait for others, leave the reads
+		// theirs.
+		coordinators: newWorkers(maxForwarded),
+		readied:      make(chan struct{}),
+		closed:       make(chan struct{}),
+		stop:         make(chan struct{}),
+		needs:        make(chan struct{}, 1),
 	}
 	db.hints = newHints(db)
 	db.intake.mu.bucket = replica.NewBucket(intakeRate, intakeBurst)
@@ -227,8 +236,16 @@ func (db *DB) identify(dir string) error {
 	db.opts.NodeID = db.id
 	// Drawn anew at each start, also by a copy of the directory. The clock is for
 	// seeds that repeat.
-	db.actor = max(mix(db.opts.rand(boots).Uint64()^uint64(db.opts.Clock().UnixNano())), 1)
-	err = db.sys.set(setting{sysNode, id}, setting{sysCluster, name}, number(sysUID, uid), number(sysBoots, boots), number(sysActor, db.actor))
+	draw, clock := db.opts.rand(boots), uint64(db.opts.Clock().UnixNano())
+	db.actor = max(mix(draw.Uint64()^clock), 1)
+	causal := max(mix(draw.Uint64()^clock), 1)
+	if !defences.FreshActors {
+		if old, err := db.sys.uint64(sysCausal); err == nil && old != 0 {
+			causal = old
+		}
+	}
+	db.causal.Store(causal)
+	err = db.sys.set(setting{sysNode, id}, setting{sysCluster, name}, number(sysUID, uid), number(sysBoots, boots), number(sysActor, db.actor), number(sysCausal, causal))
 	return engineError(err)
 }
 
@@ -258,7 +275,7 @@ func (db *DB) meet(dir string) error {
 			Listen: db.opts.Listen, Advertise: db.opts.Advertise,
 			Identity: db.identity, ClusterKey: db.opts.ClusterKey, TLS: db.opts.TLS,
 			Limits: transport.Limits{
-				FrameBytes: hardValueBytes + 2*hardKeyBytes,
+				FrameBytes: hardRecordBytes + 2*hardKeyBytes,
 				QueueBytes: int(max(db.opts.MemoryBytes/64, 2*hardValueBytes)),
 			},
 			Handle: db.handle, Seed: db.opts.rand(boots).Uint64(),
@@ -382,6 +399,7 @@ func (db *DB) release() error {
 	if db.mux != nil {
 		errs = append(errs, db.mux.Close())
 	}
+	db.coordinators.wait()
 	db.workers.wait()
 	if db.clock != nil {
 		errs = append(errs, db.clock.rest())

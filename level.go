@@ -86,6 +86,12 @@ type PutOption interface{ putOption() }
 // A DeleteOption is an option of Delete. The set is closed.
 type DeleteOption interface{ deleteOption() }
 
+// A WriteOption is an option of Put and of Delete. The set is closed.
+type WriteOption interface {
+	PutOption
+	DeleteOption
+}
+
 func (Consistency) getOption()    {}
 func (Consistency) putOption()    {}
 func (Consistency) deleteOption() {}
@@ -97,3 +103,18 @@ func (ttlOption) putOption() {}
 // TTL makes the value expire d after the coordinator stamped it. d is at least
 // one millisecond; finer parts are dropped.
 func TTL(d time.Duration) PutOption { return ttlOption(d) }
+
+type replacesOption struct{ version Version }
+
+// Replaced gives v, for those who keep a record of calls (kvtest does).
+func (r replacesOption) Replaced() Version { return r.version }
+
+func (replacesOption) putOption()    {}
+func (replacesOption) deleteOption() {}
+
+// Replaces makes the write causal: it supersedes exactly what v has seen, the
+// version of an Item that was read or what an earlier Put returned. Values that v
+// has not seen become siblings. Of several the last counts.
+//
+// It is no condition: the write never fails because the key has changed.
+func Replaces(v Version) WriteOption { return replacesOption{v} }

@@ -19,12 +19,14 @@ type counters struct {
 	servedRecords               atomic.Uint64
 	hintsKept, hintsDelivered   atomic.Uint64
 	hintsRefused, hintsDropped  atomic.Uint64
+	forwards, forwarded         atomic.Uint64
+	updates, reruns             atomic.Uint64
 }
 
 // Metrics is a snapshot of what a node did since it was opened.
 type Metrics struct {
 	// Calls on this DB, failed ones included.
-	Gets, Puts, Deletes uint64
+	Gets, Puts, Deletes, Updates uint64
 	// FailedGets are without ErrNotFound.
 	FailedGets, FailedWrites uint64
 	// Restamps: a write found a newer one and was sent again above it.
@@ -33,8 +35,14 @@ type Metrics struct {
 	WriteBacks uint64
 	// SpareReads: a read asked one more owner because the first were slow.
 	SpareReads uint64
-	// ServedReads and ServedWrites were asked for by other coordinators.
-	ServedReads, ServedWrites uint64
+	// Reruns: an Update found other values beside what it wrote, or would have,
+	// and ran its function again.
+	Reruns uint64
+	// Forwards: a causal write was handed to an owner of its key.
+	Forwards uint64
+	// ServedReads, ServedWrites and ServedForwards were asked for by other
+	// coordinators.
+	ServedReads, ServedWrites, ServedForwards uint64
 	// ServedRecords came in batches: hints, and what exchanges found missing.
 	ServedRecords uint64
 	// HintsKept were stored for nodes that missed a write, HintsDelivered have
@@ -58,6 +66,7 @@ func (db *DB) Metrics() Metrics {
 		Restamps: c.restamps.Load(), WriteBacks: c.writeBacks.Load(), SpareReads: c.spareReads.Load(),
 		ServedReads: c.servedReads.Load(), ServedWrites: c.servedWrites.Load(), ServedRecords: c.servedRecords.Load(),
 		HintsKept: c.hintsKept.Load(), HintsDelivered: c.hintsDelivered.Load(), HintsRefused: c.hintsRefused.Load(), HintsDropped: c.hintsDropped.Load(),
+		Updates: c.updates.Load(), Reruns: c.reruns.Load(), Forwards: c.forwards.Load(), ServedForwards: c.forwarded.Load(),
 		Engine: db.tree.Metrics(),
 	}
 	for _, h := range *db.hints.pending.Load() {
@@ -73,11 +82,12 @@ func (db *DB) Metrics() Metrics {
 // String is a table.
 func (m Metrics) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "calls      %12s %12s %12s\n", "get", "put", "delete")
-	fmt.Fprintf(&b, "  made     %12d %12d %12d\n", m.Gets, m.Puts, m.Deletes)
+	fmt.Fprintf(&b, "calls      %12s %12s %12s %12s\n", "get", "put", "delete", "update")
+	fmt.Fprintf(&b, "  made     %12d %12d %12d %12d\n", m.Gets, m.Puts, m.Deletes, m.Updates)
 	fmt.Fprintf(&b, "  failed   %12d %12d\n", m.FailedGets, m.FailedWrites)
 	fmt.Fprintf(&b, "  served   %12d %12d\n", m.ServedReads, m.ServedWrites)
-	fmt.Fprintf(&b, "  restamps %d, write-backs %d, spare reads %d\n", m.Restamps, m.WriteBacks, m.SpareReads)
+	fmt.Fprintf(&b, "  restamps %d, write-backs %d, spare reads %d, reruns %d, forwarded %d, for others %d\n",
+		m.Restamps, m.WriteBacks, m.SpareReads, m.Reruns, m.Forwards, m.ServedForwards)
 	fmt.Fprintf(&b, "  hints    %d kept, %d delivered, %d refused, %d dropped, %d pending with %d bytes\n",
 		m.HintsKept, m.HintsDelivered, m.HintsRefused, m.HintsDropped, m.PendingHints, m.PendingHintBytes)
 	b.WriteString(m.Engine.String())

@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ const (
 	opGet    = "get"
 	opPut    = "put"
 	opDelete = "delete"
+	opUpdate = "update"
 )
 
 // Get returns the key's value at the level in opts, else Options.Read. At
@@ -44,7 +46,7 @@ func (db *DB) Get(ctx context.Context, key string, opts ...GetOption) (Item, err
 	}
 	defer db.gate.leave()
 	db.metrics.gets.Add(1)
-	it, err := db.get(ctx, key, level)
+	it, err := db.get(ctx, key, level, nil)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		db.metrics.failedGets.Add(1)
 	}
@@ -54,10 +56,22 @@ func (db *DB) Get(ctx context.Context, key string, opts ...GetOption) (Item, err
 // Put stores value under key at the level in opts, else Options.Write, and
 // returns the version it became. value is not kept.
 //
+// Without Replaces, and under LastWriterWins, it is a plain write: it supersedes
+// whatever was stamped before it. With Replaces it supersedes what that version
+// has seen; what it has not seen stays beside it, see Item.Siblings.
+//
 // A nil error says that the level's number of owners have it durably (under
 // SyncAlways). For any other ask OutcomeOf.
 func (db *DB) Put(ctx context.Context, key string, value []byte, opts ...PutOption) (Version, error) {
-	w := pendingWrite{op: opPut, key: key, level: db.opts.Write, rec: replica.Record{Value: value}}
+	w := pendingWrite{op: opPut, key: key, level: db.opts.Write, causal: db.opts.Conflicts.causal(), rec: replica.Record{Value: value}}
+	if err := db.checkPut(&w, opts); err != nil {
+		return Version{}, err
+	}
+	return db.write(ctx, &w)
+}
+
+// checkPut takes in the options of a Put or an Update, and checks its value.
+func (db *DB) checkPut(w *pendingWrite, opts []PutOption) error {
 	for _, o := range opts {
 		switch o := o.(type) {
 		case Consistency:
@@ -66,24 +80,32 @@ func (db *DB) Put(ctx context.Context, key string, value []byte, opts ...PutOpti
 			}
 		case ttlOption:
 			if time.Duration(o) < time.Millisecond {
-				return Version{}, invalid("TTL is %v; use at least 1ms", time.Duration(o))
+				return invalid("TTL is %v; use at least 1ms", time.Duration(o))
 			}
 			w.rec.Deadline = db.opts.Clock().Add(time.Duration(o)).UnixMilli()
+		case replacesOption:
+			w.causal, w.replaces, w.seen = true, true, o.version.seen
 		}
 	}
-	if len(value) > db.opts.MaxValueBytes {
-		return Version{}, fmt.Errorf("%w: %d bytes; Options.MaxValueBytes is %d", ErrValueTooLarge, len(value), db.opts.MaxValueBytes)
+	if n := len(w.rec.Value); n > db.opts.MaxValueBytes {
+		return fmt.Errorf("%w: %d bytes; Options.MaxValueBytes is %d", ErrValueTooLarge, n, db.opts.MaxValueBytes)
 	}
-	return db.write(ctx, &w)
+	return nil
 }
 
 // Delete removes the key's value at the level in opts, else Options.Write. It
-// succeeds whether or not there was one.
+// succeeds whether or not there was one. With Replaces it deletes what that
+// version has seen, and a value written concurrently stays.
 func (db *DB) Delete(ctx context.Context, key string, opts ...DeleteOption) error {
-	w := pendingWrite{op: opDelete, key: key, level: db.opts.Write, rec: replica.Record{Tombstone: true}}
+	w := pendingWrite{op: opDelete, key: key, level: db.opts.Write, causal: db.opts.Conflicts.causal(), rec: replica.Record{Tombstone: true}}
 	for _, o := range opts {
-		if c, ok := o.(Consistency); ok && c != Default {
-			w.level = c
+		switch o := o.(type) {
+		case Consistency:
+			if o != Default {
+				w.level = o
+			}
+		case replacesOption:
+			w.causal, w.replaces, w.seen = true, true, o.version.seen
 		}
 	}
 	_, err := db.write(ctx, &w)
@@ -95,6 +117,10 @@ type pendingWrite struct {
 	op, key string
 	level   Consistency
 	rec     replica.Record
+	// causal: it supersedes seen and nothing else. replaces: the caller said what
+	// that is.
+	causal, replaces bool
+	seen             vclock.Version
 }
 
 func (db *DB) checkKey(key string) error {
@@ -127,11 +153,39 @@ func (db *DB) write(ctx context.Context, w *pendingWrite) (Version, error) {
 	} else {
 		db.metrics.deletes.Add(1)
 	}
-	v, err := db.writeAll(ctx, w)
+	var v Version
+	var err error
+	if w.causal {
+		v, err = db.writeSeen(ctx, w)
+	} else {
+		v, err = db.writeAll(ctx, w)
+	}
 	if err != nil {
 		db.metrics.failedWrites.Add(1)
 	}
 	return v, err
+}
+
+// writeSeen carries out a causal Put or Delete. A Delete that does not say what it
+// deletes reads first.
+func (db *DB) writeSeen(ctx context.Context, w *pendingWrite) (Version, error) {
+	if w.rec.Tombstone && !w.replaces {
+		it, err := db.get(ctx, w.key, db.opts.Read, nil)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			var q *QuorumError
+			if errors.As(err, &q) {
+				q.Op = opDelete
+			}
+			return Version{}, err
+		}
+		if it.Version.Equal(Version{}) {
+			return Version{}, nil // never written
+		}
+		w.seen = it.Version.seen
+	}
+	out, err := db.writeCausal(ctx, &causalWrite{op: w.op, key: w.key, level: w.level, seen: w.seen,
+		value: vclock.Sibling{Tombstone: w.rec.Tombstone, Deadline: w.rec.Deadline, Value: w.rec.Value}})
+	return Version{out.version}, err
 }
 
 // writeAll sends the write until it is acknowledged under one dot.
@@ -198,7 +252,8 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 	return Version{}, qe.fail(fmt.Errorf("%w: it was superseded or met a newer epoch %d times in a row", ErrTimeout, maxAttempts))
 }
 
-func (db *DB) get(ctx context.Context, key string, level Consistency) (Item, error) {
+// get reads a key. raw, if not nil, is given a copy of what was read.
+func (db *DB) get(ctx context.Context, key string, level Consistency, raw *replica.Record) (Item, error) {
 	none := Item{Key: key}
 	qe := QuorumError{Op: opGet, Key: key, Level: level, outcome: NotApplied}
 	deadline, err := db.deadline(ctx)
@@ -225,7 +280,7 @@ func (db *DB) get(ctx context.Context, key string, level Consistency) (Item, err
 			return none, qe.fail(ErrUnavailable)
 		}
 		if qe.Required == 1 && targets[0].peer == nil {
-			it, err := db.getLocal(key)
+			it, err := db.getLocal(key, raw)
 			if err == nil || errors.Is(err, ErrNotFound) {
 				return it, err
 			} // else another owner may do better
@@ -240,7 +295,8 @@ func (db *DB) get(ctx context.Context, key string, level Consistency) (Item, err
 			var it Item
 			epoch, err := db.writeBack(ctx, v, c, &out, qe, deadline)
 			if err == nil {
-				it, err = newItem(key, out.joined, db.opts.Clock())
+				keep(raw, out.joined)
+				it, err = db.opts.Conflicts.newItem(key, out.joined, db.opts.Clock())
 			}
 			c.release()
 			if out.epoch = epoch; err == nil || errors.Is(err, ErrNotFound) || epoch <= v.epoch.Number {
@@ -323,14 +379,23 @@ func (db *DB) deadline(ctx context.Context) (time.Time, error) {
 }
 
 // getLocal is a read of which this node's copy is enough.
-func (db *DB) getLocal(key string) (Item, error) {
+func (db *DB) getLocal(key string, raw *replica.Record) (Item, error) {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
 	rec, err := db.readLocal(bytesOf(key), buf)
 	if err != nil {
 		return Item{Key: key}, err
 	}
-	return newItem(key, rec, db.opts.Clock())
+	keep(raw, rec)
+	return db.opts.Conflicts.newItem(key, rec, db.opts.Clock())
+}
+
+// keep copies a record whose memory will be re-used, if somebody wants it.
+func keep(raw *replica.Record, rec replica.Record) {
+	if raw != nil {
+		rec.Value = bytes.Clone(rec.Value)
+		*raw = rec
+	}
 }
 
 // readMemory reads this node's own copy if the disk is not needed for that. The

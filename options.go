@@ -22,6 +22,8 @@ const (
 	// hardKeyBytes and hardValueBytes are what the formats can say.
 	hardKeyBytes   = 1<<16 - 1
 	hardValueBytes = 8 << 20
+	// hardRecordBytes bounds all siblings of a key together.
+	hardRecordBytes = 2 * hardValueBytes
 )
 
 // A SyncPolicy says when a write is acknowledged: see lsm.SyncPolicy.
@@ -75,6 +77,9 @@ type Options struct {
 	N int
 	// Read and Write are the levels of calls that name none; default Quorum.
 	Read, Write Consistency
+	// Conflicts says what becomes of values written concurrently: LastWriterWins
+	// (the default), KeepSiblings or MergeFunc(fn). All nodes should have the same.
+	Conflicts Resolver
 	// Partitions is Q, a power of two up to 65536; default 4096. Only the node
 	// that bootstraps sets it. More give a finer balance, and cost about 5
 	// bytes each in every epoch.
@@ -278,7 +283,7 @@ func (o Options) String() string {
 	}{
 		{"NodeID", e.NodeID}, {"Cluster", e.Cluster}, {"Listen", e.Listen}, {"Advertise", e.Advertise},
 		{"Zone", e.Zone}, {"DataCenter", e.DataCenter}, {"Seeds", e.Seeds}, {"Bootstrap", e.Bootstrap},
-		{"N", e.N}, {"Read", e.Read}, {"Write", e.Write}, {"Partitions", e.Partitions}, {"Weight", e.Weight}, {"Proxy", e.Proxy},
+		{"N", e.N}, {"Read", e.Read}, {"Write", e.Write}, {"Conflicts", e.Conflicts}, {"Partitions", e.Partitions}, {"Weight", e.Weight}, {"Proxy", e.Proxy},
 		{"Sync", e.Sync}, {"MemoryBytes", e.MemoryBytes}, {"HintBytes", e.HintBytes}, {"MaxKeyBytes", e.MaxKeyBytes}, {"MaxValueBytes", e.MaxValueBytes},
 		{"MaxClockOffset", e.MaxClockOffset}, {"MaxRequest", e.MaxRequest}, {"GossipInterval", e.GossipInterval},
 		{"SuspectAfter", e.SuspectAfter}, {"ClusterKey", len(e.ClusterKey) > 0}, {"TLS", e.TLS != nil}, {"Seed", e.Seed},

@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"bytes"
 	"sync"
 	"time"
 
@@ -30,7 +31,7 @@ func (db *DB) handle(r *transport.Request) {
 		return
 	}
 	switch r.Op {
-	case replica.OpWrite, replica.OpRead, replica.OpHint, replica.OpBatch, replica.OpNeeds:
+	case replica.OpWrite, replica.OpRead, replica.OpCausal, replica.OpForward, replica.OpHint, replica.OpBatch, replica.OpNeeds:
 		s := served{op: r.Op, body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder}
 		if limit := now().Add(db.opts.MaxRequest); limit.Before(s.deadline) {
 			s.deadline = limit
@@ -49,7 +50,7 @@ func (db *DB) handle(r *transport.Request) {
 // serve does one request for data.
 func (db *DB) serve(s served) {
 	switch s.op {
-	case replica.OpWrite:
+	case replica.OpWrite, replica.OpCausal:
 		db.serveWrite(s)
 	case replica.OpHint:
 		db.serveHint(s)
@@ -57,6 +58,8 @@ func (db *DB) serve(s served) {
 		db.serveBatch(s)
 	case replica.OpNeeds:
 		db.serveNeeds(s)
+	case replica.OpForward:
+		db.serveForward(s)
 	default:
 		db.serveRead(s)
 	}
@@ -148,6 +151,7 @@ type servedWrite struct {
 	record [1]lsm.Record
 	to     transport.Responder
 	repair bool
+	causal bool        // the answer is what this node holds afterwards
 	done   func(error) // w.synced, made once
 	head   []byte
 }
@@ -167,7 +171,8 @@ func (db *DB) newServedWrite() *servedWrite {
 // serveWrite joins a record into the log and answers when it is synced.
 func (db *DB) serveWrite(s served) {
 	q, err := replica.DecodeWrite(s.body)
-	if err != nil || len(q.Record.Value) > hardValueBytes {
+	causal := s.op == replica.OpCausal
+	if err != nil || len(q.Record.Value) > hardRecordBytes || causal && (!q.Record.Causal || q.Repair) {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
@@ -190,7 +195,10 @@ func (db *DB) serveWrite(s served) {
 	}
 	db.metrics.servedWrites.Add(1)
 	w := db.newServedWrite()
-	w.to, w.repair, w.record[0] = s.to, q.Repair, rec
+	if causal { // looked at again after the sync, when the reader has gone on
+		rec.Key, rec.Value = bytes.Clone(rec.Key), bytes.Clone(rec.Value)
+	}
+	w.to, w.repair, w.causal, w.record[0] = s.to, q.Repair, causal, rec
 	db.tree.Submit(w.record[:], w.done)
 }
 
@@ -199,6 +207,11 @@ func (db *DB) serveWrite(s served) {
 // refusals come from anywhere.
 func (w *servedWrite) synced(err error) {
 	db := w.db
+	if err == nil && w.causal {
+		db.answerCausal(w.to, w.record[0])
+		w.free()
+		return
+	}
 	p := replica.Reply{Stamp: db.clock.Now(), Epoch: db.view.Load().epoch.Number}
 	if newer := w.record[0].Newer; err != nil {
 		p.Status = errorStatus(err)
@@ -211,8 +224,41 @@ func (w *servedWrite) synced(err error) {
 	} else {
 		db.replies.Reply(w.to, w.head, nil)
 	}
+	w.free()
+}
+
+func (w *servedWrite) free() {
 	*w = servedWrite{done: w.done, head: w.head}
 	servedWrites.Put(w)
+}
+
+// answerCausal tells what this node holds after it has synced the causal write
+// sent. It runs on the log's goroutine, so what memory does not know is read by a
+// worker.
+func (db *DB) answerCausal(r transport.Responder, sent lsm.Record) {
+	rec, found, certain := db.tree.ReadMemory(sent.Token, sent.Key, nil)
+	if certain && found {
+		db.answerBeside(r, sent, rec)
+		return
+	}
+	if !db.workers.run(func() {
+		rec, found, err := db.tree.ReadToken(sent.Token, sent.Key)
+		if err != nil || !found {
+			db.refuse(r, replica.Uncertain)
+			return
+		}
+		db.answerBeside(r, sent, rec)
+	}) {
+		db.refuse(r, replica.Uncertain) // it is stored, but what else is there nobody knows
+	}
+}
+
+// answerBeside answers with a record, unless that is the one that was sent.
+func (db *DB) answerBeside(r transport.Responder, sent, rec lsm.Record) {
+	if fromEngine(rec).Same(fromEngine(sent)) {
+		rec = lsm.Record{}
+	}
+	db.answerRead(r, rec, !rec.Max.IsZero())
 }
 
 // scratch is memory for one read's key and value; larger ones are allocated.

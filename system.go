@@ -21,6 +21,7 @@ const (
 	sysUID      = "node/uid"       // 8 bytes: identity of the directory
 	sysBoots    = "node/boots"     // 8 bytes: starts so far
 	sysActor    = "node/actor"     // 8 bytes: of the running or last start
+	sysCausal   = "node/causal"    // 8 bytes: the present actor of causal writes
 	sysCluster  = "cluster/name"   // text
 	sysCeiling  = "clock/ceiling"  // 8 bytes: no stamp above it was issued
 	sysTopology = "topology/state" // the agent's, opaque

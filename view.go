@@ -1,7 +1,9 @@
 package kvstore
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"example.com/kvstore/ring"
@@ -71,6 +73,34 @@ func (v *view) targets(dst []target, p int) ([]target, int) {
 		}
 	}
 	return dst, alive
+}
+
+// enough appends the owners of a key, and fails when fewer of them are alive than
+// the level needs. It fills in the numbers of qe.
+func (v *view) enough(key string, level Consistency, qe *QuorumError, dst []target) ([]target, error) {
+	targets, alive := v.targets(dst, v.ring.Partition(ring.Token(key)))
+	qe.Alive = alive
+	var err error
+	if qe.Required, err = level.required(len(targets)); err != nil {
+		return nil, qe.fail(err)
+	}
+	if alive < qe.Required {
+		qe.Replicas = deadTargets(targets)
+		return nil, qe.fail(ErrUnavailable)
+	}
+	return targets, nil
+}
+
+// firstOwnersFirst orders the targets of partition p as every node does: the live
+// owners as the ring has them, then the others.
+func (v *view) firstOwnersFirst(targets []target, p int) {
+	place := func(t *target) int {
+		if t.dead {
+			return len(targets)
+		}
+		return slices.IndexFunc(v.ring.Owners(p), func(i int32) bool { return v.nodes[i].id == t.id })
+	}
+	slices.SortStableFunc(targets, func(a, b target) int { return cmp.Compare(place(&a), place(&b)) })
 }
 
 // rank orders targets: this node, live ones, dead ones.

@@ -6,13 +6,13 @@ import "sync"
 // wait: reads that memory cannot answer, requests of a newer epoch.
 const maxWorkers = 256
 
-// workers runs functions on at most maxWorkers goroutines.
+// workers runs functions on a bounded number of goroutines.
 type workers struct {
-	slots chan struct{} // capacity maxWorkers: one per running goroutine
+	slots chan struct{} // its capacity is the bound: one per running goroutine
 	wg    sync.WaitGroup
 }
 
-func newWorkers() *workers { return &workers{slots: make(chan struct{}, maxWorkers)} }
+func newWorkers(bound int) *workers { return &workers{slots: make(chan struct{}, bound)} }
 
 // run starts fn on its own goroutine, or reports that all are busy. It never
 // blocks.

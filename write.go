@@ -25,6 +25,7 @@ type writeCall struct {
 	targets []target
 	self    int  // the index of this node among targets, or -1
 	repair  bool // a write-back: a newer record at an owner is as good
+	causal  bool // a causal write, synced here: owners tell what they then hold
 	// value is a copy, for hints, once acknowledged is set: the record was
 	// acknowledged before every owner had it.
 	value        []byte
@@ -40,6 +41,8 @@ type writeCall struct {
 		epoch    uint64 // the newest epoch that an owner named
 		pending  int
 		owners   [replica.MaxOwners]answer
+		// beside joins what owners hold that is not what a causal write sent.
+		beside replica.Record
 	}
 }
 
@@ -67,6 +70,7 @@ type verdict struct {
 	epoch   uint64
 	acked   int
 	outcome Outcome
+	beside  replica.Record // see writeCall
 }
 
 // write sends rec to the targets and waits until need of them have it synced,
@@ -76,7 +80,11 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 	c.begin(targets, need, deadline)
 	q := replica.Request{Epoch: v.epoch.Number, Stamp: c.db.clock.Now(), Repair: repair, Key: key, Record: rec}
 	c.head = q.AppendWriteHead(c.head[:0])
-	c.self, c.repair, c.acknowledged = -1, repair, false
+	c.self, c.repair, c.acknowledged, c.causal = -1, repair, false, rec.Causal && !repair
+	op := replica.OpWrite
+	if c.causal {
+		op = replica.OpCausal
+	}
 	for i := range c.targets {
 		t := &c.targets[i]
 		if t.peer == nil {
@@ -85,7 +93,7 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 		}
 		c.refs.Add(1)
 		replica.Redirect(c.head, t.uid)
-		if err := t.peer.Call(replica.OpWrite, deadline, c.head, rec.Value, c, uint64(i)); err != nil {
+		if err := t.peer.Call(op, deadline, c.head, rec.Value, c, uint64(i)); err != nil {
 			c.fail(i, sendError(err), false)
 			c.release()
 		}
@@ -93,14 +101,13 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 	if c.self >= 0 {
 		c.writeSelf(v, key, rec, deadline)
 	}
-	if need == 0 { // a repair that nobody waits for
-		return c.end(false)
-	}
-	decided := true
-	select {
-	case <-c.decided:
-	case <-done:
-		decided = false
+	decided := need > 0
+	if decided { // else nobody waits for it
+		select {
+		case <-c.decided:
+		case <-done:
+			decided = false
+		}
 	}
 	out := c.end(decided)
 	if out.Verdict == replica.Done && out.acked < len(c.targets) && !repair {
@@ -155,6 +162,7 @@ func (c *writeCall) begin(targets []target, need int, deadline time.Time) {
 	c.mu.start, c.mu.deadline = now(), deadline
 	c.mu.state = replica.NewWrite(need, len(targets))
 	c.mu.settled, c.mu.unknown, c.mu.epoch, c.mu.pending = false, false, 0, len(targets)
+	c.mu.beside = replica.Record{}
 	clear(c.mu.owners[:len(targets)])
 	c.mu.Unlock()
 }
@@ -162,7 +170,7 @@ func (c *writeCall) begin(targets []target, need int, deadline time.Time) {
 // end settles the call for the coordinator, whatever is still outstanding.
 func (c *writeCall) end(decided bool) verdict {
 	c.mu.Lock()
-	out := verdict{Verdict: c.mu.state.Verdict(), newer: c.mu.state.Newer(), epoch: c.mu.epoch, acked: c.mu.state.Acked()}
+	out := verdict{Verdict: c.mu.state.Verdict(), newer: c.mu.state.Newer(), epoch: c.mu.epoch, acked: c.mu.state.Acked(), beside: c.mu.beside}
 	switch {
 	case out.Verdict == replica.Done:
 		out.outcome = Applied
@@ -208,12 +216,34 @@ func (c *writeCall) Complete(tag uint64, body []byte, err error) {
 		return
 	}
 	p, err := replica.DecodeReply(body)
+	if err == nil && p.Record.Found() {
+		err = c.meet(p.Record)
+	}
 	if err != nil {
 		c.fail(int(tag), err, true)
 		return
 	}
 	c.db.heed(&p, c.targets[tag].peer)
 	c.answer(int(tag), p)
+}
+
+// meet takes in what an owner holds beside a causal write. A record stamped too
+// far ahead is refused, as everywhere.
+func (c *writeCall) meet(rec replica.Record) error {
+	if c.db.clock.Observe(rec.Dot.Stamp) != nil {
+		return ErrClockSkew
+	}
+	rec.Value = bytes.Clone(rec.Value)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.settled { // the coordinator may be using it
+		return nil
+	}
+	joined, err := replica.Join(c.mu.beside, rec)
+	if err == nil {
+		c.mu.beside = joined
+	}
+	return err
 }
 
 // localDone takes the own log's answer; it runs on the log's goroutine.

@@ -11,13 +11,13 @@ import (
 	"example.com/kvstore/vclock"
 )
 
-// Get, Put and Delete are those of the node's DB, from a client nearby: a call
-// takes a moment to reach the node, and its answer one to come back. Calls enter
-// the trace and the history that Check judges.
+// Get, Put, Delete and Update are those of the node's DB, from a client nearby: a
+// call takes a moment to reach the node, and its answer one to come back. Calls
+// enter the trace and the history that Check judges.
 
 // Get reads key.
 func (n *Node) Get(ctx context.Context, key string, opts ...kvstore.GetOption) (kvstore.Item, error) {
-	op := Op{Kind: check.Get, Strict: true}
+	op := recorded{Op: Op{Kind: check.Get, Strict: true}}
 	for _, o := range opts {
 		if l, ok := o.(kvstore.Consistency); ok {
 			op.Strict = intersects(l)
@@ -27,11 +27,13 @@ func (n *Node) Get(ctx context.Context, key string, opts ...kvstore.GetOption) (
 	err := n.call(ctx, key, &op, func(ctx context.Context, db *kvstore.DB) (err error) {
 		it, err = db.Get(ctx, key, opts...)
 		op.Value, op.Found = it.Value, it.Found()
+		op.saw(it.Version)
+		for _, s := range it.Siblings() {
+			op.Siblings = append(op.Siblings, check.Sibling{Dot: seenBy(s.Version).Max(), Value: s.Value})
+		}
 		if errors.Is(err, kvstore.ErrNotFound) {
-			op.Version = dotOf(it.Version)
 			return nil
 		}
-		op.Version = dotOf(it.Version)
 		return err
 	})
 	it.Key = key
@@ -44,16 +46,17 @@ func (n *Node) Get(ctx context.Context, key string, opts ...kvstore.GetOption) (
 // Put stores value. The values that are put under one key should differ: Check
 // tells writes by their values.
 func (n *Node) Put(ctx context.Context, key string, value []byte, opts ...kvstore.PutOption) (kvstore.Version, error) {
-	op := Op{Kind: check.Put, Strict: true, Value: append([]byte(nil), value...)}
+	op := recorded{Op: Op{Kind: check.Put, Strict: true, Value: append([]byte(nil), value...)}}
+	if n.causal() {
+		op.Replaces = &vclock.Version{}
+	}
 	for _, o := range opts {
-		if l, ok := o.(kvstore.Consistency); ok {
-			op.Strict = intersects(l)
-		}
+		op.option(o)
 	}
 	var v kvstore.Version
 	err := n.call(ctx, key, &op, func(ctx context.Context, db *kvstore.DB) (err error) {
 		v, err = db.Put(ctx, key, value, opts...)
-		op.Version = dotOf(v)
+		op.saw(v)
 		return err
 	})
 	return v, err
@@ -61,15 +64,72 @@ func (n *Node) Put(ctx context.Context, key string, value []byte, opts ...kvstor
 
 // Delete deletes key.
 func (n *Node) Delete(ctx context.Context, key string, opts ...kvstore.DeleteOption) error {
-	op := Op{Kind: check.Delete, Strict: true}
+	op := recorded{Op: Op{Kind: check.Delete, Strict: true}}
 	for _, o := range opts {
-		if l, ok := o.(kvstore.Consistency); ok {
-			op.Strict = intersects(l)
-		}
+		op.option(o)
+	}
+	if n.causal() && op.Replaces == nil { // it replaces what it reads, and does not tell what that was
+		op.Strict = false
 	}
 	return n.call(ctx, key, &op, func(ctx context.Context, db *kvstore.DB) error {
 		return db.Delete(ctx, key, opts...)
 	})
+}
+
+// Update lets fn make a new value of the present one. Each value that fn returns
+// is taken for a write; only the last may have been acknowledged.
+func (n *Node) Update(ctx context.Context, key string, fn func(kvstore.Item) ([]byte, error), opts ...kvstore.PutOption) (kvstore.Item, error) {
+	op := recorded{Op: Op{Kind: check.Put, Strict: true, Outcome: check.NotApplied}}
+	for _, o := range opts {
+		op.option(o)
+	}
+	var it kvstore.Item
+	var attempts []Op
+	err := n.call(ctx, key, &op, func(ctx context.Context, db *kvstore.DB) (err error) {
+		it, err = db.Update(ctx, key, func(it kvstore.Item) ([]byte, error) {
+			value, err := fn(it)
+			if err == nil {
+				seen := seenBy(it.Version)
+				op.Value, op.Replaces = append([]byte(nil), value...), &seen
+				attempts = append(attempts, op.Op)
+			}
+			return value, err
+		}, opts...)
+		op.saw(it.Version)
+		return err
+	})
+	for _, a := range attempts[:max(len(attempts)-1, 0)] {
+		a.Client, a.Node, a.Key, a.Start, a.End = op.Client, op.Node, op.Key, op.Start, op.End
+		a.Outcome = check.Unknown
+		n.c.file(a)
+	}
+	return it, err
+}
+
+// A recorded is a call on its way into the history.
+type recorded struct{ Op }
+
+// saw notes the version that the call returned.
+func (r *recorded) saw(v kvstore.Version) {
+	r.Seen = seenBy(v)
+	r.Version = r.Seen.Max()
+}
+
+// option notes what an option of a write says.
+func (r *recorded) option(o any) {
+	switch o := o.(type) {
+	case kvstore.Consistency:
+		r.Strict = intersects(o)
+	case interface{ Replaced() kvstore.Version }:
+		seen := seenBy(o.Replaced())
+		r.Replaces = &seen
+	}
+}
+
+// causal reports whether all writes through the node are causal.
+func (n *Node) causal() bool {
+	r := n.conflicts.Load()
+	return r != nil && r.String() != kvstore.LastWriterWins.String()
 }
 
 // intersects reports whether quorums of this level meet those of the same level.
@@ -78,17 +138,13 @@ func intersects(l kvstore.Consistency) bool {
 	return l == kvstore.Default || l == kvstore.Quorum || l == kvstore.All
 }
 
-// dotOf is the dot of a version that one plain write made, or zero.
-func dotOf(v kvstore.Version) vclock.Dot {
-	text, err := v.MarshalText()
-	if err != nil {
-		return vclock.Dot{}
-	}
+// seenBy is what a version has seen.
+func seenBy(v kvstore.Version) vclock.Version {
 	var seen vclock.Version
-	if seen.UnmarshalText(text) != nil {
-		return vclock.Dot{}
+	if text, err := v.MarshalText(); err != nil || seen.UnmarshalText(text) != nil {
+		return vclock.Version{}
 	}
-	return seen.Past.Floor
+	return seen
 }
 
 type clientKey struct{}
@@ -99,7 +155,7 @@ func WithClient(ctx context.Context, client int) context.Context {
 }
 
 // call makes one call, and files what came of it.
-func (n *Node) call(ctx context.Context, key string, op *Op, do func(context.Context, *kvstore.DB) error) error {
+func (n *Node) call(ctx context.Context, key string, op *recorded, do func(context.Context, *kvstore.DB) error) error {
 	c := n.c
 	op.Client, _ = ctx.Value(clientKey{}).(int)
 	op.Node, op.Key, op.Start = n.Index, key, c.Now()
@@ -118,24 +174,24 @@ func (n *Node) call(ctx context.Context, key string, op *Op, do func(context.Con
 	}
 	n.hop(op, "back")
 	op.End = c.Now()
-	switch kvstore.OutcomeOf(err) {
-	case kvstore.NotApplied:
-		op.Outcome = check.NotApplied
-	case kvstore.Unknown:
-		op.Outcome = check.Unknown
-	}
-	c.trace.add(op.End, "call %v", op)
+	op.Outcome = [...]check.Outcome{kvstore.Applied: check.Applied, kvstore.NotApplied: check.NotApplied, kvstore.Unknown: check.Unknown}[kvstore.OutcomeOf(err)]
+	c.trace.add(op.End, "call %v", op.Op)
 	if err != nil {
 		op.Err = err.Error()
 	}
-	c.history.Lock()
-	c.history.ops = append(c.history.ops, *op)
-	c.history.Unlock()
+	c.file(op.Op)
 	return err
 }
 
+// file adds a call to the history.
+func (c *Cluster) file(op Op) {
+	c.history.Lock()
+	c.history.ops = append(c.history.ops, op)
+	c.history.Unlock()
+}
+
 // hop is the way between client and node.
-func (n *Node) hop(op *Op, way string) {
+func (n *Node) hop(op *recorded, way string) {
 	h := hashString(n.c.Seed, n.name, op.Key, way, fmt.Sprint(op.Client, op.Kind, n.c.Now()))
 	time.Sleep(between(h, time.Microsecond, 100*time.Microsecond))
 }

@@ -37,6 +37,8 @@ type Node struct {
 	slow   atomic.Int64 // nanoseconds that a sync takes longer
 	frozen atomic.Int64 // until this virtual time
 
+	conflicts atomic.Pointer[kvstore.Resolver] // of the latest boot
+
 	boot atomic.Pointer[boot] // nil while it is down
 	last atomic.Pointer[boot] // the latest one, never nil
 }
@@ -95,6 +97,7 @@ func (c *Cluster) Restart(i int) {
 	if c.o.Configure != nil {
 		c.o.Configure(i, o)
 	}
+	n.conflicts.Store(&o.Conflicts)
 	db, err := kvstore.Open("/node", o)
 	if err != nil {
 		close(b.ended)

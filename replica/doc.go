@@ -12,6 +12,15 @@
 //	  Write.Ack / Superseded / Fail  ◀──   Reply
 //	  Write.Verdict: pending, done, restamp, impossible
 //
+// A causal write takes two steps: any node hands it to an owner, which stores it
+// first and then sends what it has become.
+//
+//	any node                  owner, coordinating             other owners
+//	  CausalRequest ────────▶   reads, joins, syncs
+//	                            Request (OpCausal) ──────────▶   join, sync
+//	                            Reply: what they hold      ◀──
+//	  CausalReply     ◀──────
+//
 // The quorum rules come from Gifford, "Weighted Voting for Replicated Data"
 // (SOSP 1979); the write-back of a read from Attiya, Bar-Noy and Dolev,
 // "Sharing Memory Robustly in Message-Passing Systems" (JACM 1995).

@@ -53,19 +53,19 @@ func Join(a, b Record) (Record, error) {
 		}
 		return a, nil
 	}
-	x, err := a.set()
+	x, err := a.Set()
 	if err != nil {
 		return Record{}, err
 	}
-	y, err := b.set()
+	y, err := b.Set()
 	if err != nil {
 		return Record{}, err
 	}
-	return fromSet(vclock.Join(x, y)), nil
+	return FromSet(vclock.Join(x, y)), nil
 }
 
-// set gives the record's causal form.
-func (r Record) set() (vclock.Set, error) {
+// Set gives the record's causal form. The zero Record is the zero Set.
+func (r Record) Set() (vclock.Set, error) {
 	if r.Causal {
 		s, err := vclock.DecodeSet(r.Value)
 		if err != nil {
@@ -73,12 +73,15 @@ func (r Record) set() (vclock.Set, error) {
 		}
 		return s, nil
 	}
+	if !r.Found() {
+		return vclock.Set{}, nil
+	}
 	return vclock.Plain(vclock.Sibling{Dot: r.Dot, Tombstone: r.Tombstone, Deadline: r.Deadline, Value: r.Value}), nil
 }
 
-// fromSet gives the record of a set: a plain one where the set has no more to
+// FromSet gives the record of a set: a plain one where the set has no more to
 // say, so that equal sets are equal records.
-func fromSet(s vclock.Set) Record {
+func FromSet(s vclock.Set) Record {
 	if s.IsPlain() {
 		v := s.Siblings[0]
 		return Record{Dot: v.Dot, Tombstone: v.Tombstone, Deadline: v.Deadline, Value: v.Value}

@@ -72,8 +72,12 @@ func (s Status) String() string {
 	return "unknown status"
 }
 
-// ErrMalformed says that a message is not of the form its op requires.
-var ErrMalformed = errors.New("replica: malformed message")
+var (
+	// ErrMalformed says that a message is not of the form its op requires.
+	ErrMalformed = errors.New("replica: malformed message")
+	// ErrTooLarge says that a message would not fit its form.
+	ErrTooLarge = errors.New("replica: message too large")
+)
 
 const (
 	requestHead = 8 + 8 + 8 + 1 + 2 // to, epoch, stamp, flags, key length

@@ -60,6 +60,71 @@ func TestReplyRoundTrip(t *testing.T) {
 	})
 }
 
+func TestCausalRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		past := vclock.History{Floor: vclock.Dot{Stamp: rapid.Uint64Max(9).Draw(t, "floor"), Actor: 1}}
+		for _, stamp := range rapid.SliceOfN(rapid.Uint64Max(99), 0, 5).Draw(t, "entries") {
+			past = past.Add(vclock.Dot{Stamp: stamp, Actor: 1 + stamp%3})
+		}
+		seen := vclock.Version{Past: past, Own: vclock.Dot{Stamp: 100, Actor: 4}}
+		q := replica.CausalRequest{
+			Request: replica.Request{To: 1, Epoch: 2, Stamp: 3, Key: []byte("key")},
+			Level:   rapid.Byte().Draw(t, "level"), Sole: rapid.Bool().Draw(t, "sole"), Deadline: rapid.Int64().Draw(t, "deadline"),
+			Seen: seen, Value: rapid.SliceOf(rapid.Byte()).Draw(t, "value"),
+		}
+		if len(q.Value) == 0 {
+			q.Tombstone = rapid.Bool().Draw(t, "tombstone")
+		}
+		head, err := q.AppendHead(nil)
+		require.NoError(t, err)
+		got, err := replica.DecodeCausal(append(head, q.Value...))
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(q.Value, got.Value) && q.Seen.Equal(got.Seen))
+		again, err := got.AppendHead(nil)
+		require.NoError(t, err)
+		require.Equal(t, head, again)
+
+		p := replica.CausalReply{
+			Reply: replica.Reply{Stamp: 4, Epoch: 5}, Fault: replica.Fault(rapid.ByteMax(20).Draw(t, "fault")), Unknown: rapid.Bool().Draw(t, "unknown"),
+			Required: 2, Received: 1, Alive: 3, Version: seen, Text: "why",
+		}
+		if p.Fault == replica.NoFault || p.Fault == replica.FaultConflict {
+			p.Held, p.Text = drawRecord(t), ""
+		}
+		head, err = p.AppendHead(nil)
+		require.NoError(t, err)
+		back, err := replica.DecodeCausalReply(append(head, p.Held.Value...))
+		require.NoError(t, err)
+		require.Equal(t, p.Fault, back.Fault)
+		require.Equal(t, p.Text, back.Text)
+		require.True(t, back.Version.Equal(seen) && bytes.Equal(back.Held.Value, p.Held.Value))
+		again, err = back.AppendHead(nil)
+		require.NoError(t, err)
+		require.Equal(t, head, again)
+
+		p = replica.CausalReply{Reply: replica.Reply{Status: replica.NotReady, Stamp: 4, Epoch: 5}}
+		head, err = p.AppendHead(nil)
+		require.NoError(t, err)
+		back, err = replica.DecodeCausalReply(head)
+		require.NoError(t, err)
+		require.Equal(t, p, back)
+	})
+}
+
+// TestCausalLimit: a version that the form cannot say is refused.
+func TestCausalLimit(t *testing.T) {
+	var past vclock.History
+	for actor := range uint64(3100) {
+		past.V = append(past.V, vclock.Dot{Stamp: 1, Actor: actor + 1})
+	}
+	q := replica.CausalRequest{Request: replica.Request{Key: []byte("k")}, Seen: vclock.Version{Past: past}}
+	_, err := q.AppendHead(nil)
+	require.ErrorIs(t, err, replica.ErrTooLarge)
+	p := replica.CausalReply{Version: q.Seen}
+	_, err = p.AppendHead(nil)
+	require.ErrorIs(t, err, replica.ErrTooLarge)
+}
+
 // FuzzDecode: bytes from a peer never panic, and what decodes encodes back to
 // the same bytes.
 func FuzzDecode(f *testing.F) {
@@ -69,7 +134,23 @@ func FuzzDecode(f *testing.F) {
 	p := replica.Reply{Status: replica.Superseded, Record: q.Record}
 	f.Add(p.AppendHead(nil))
 	f.Add(append(p.AppendReadHead(nil), "value"...))
+	c := replica.CausalRequest{Request: replica.Request{Key: []byte("key")}, Sole: true}
+	head, _ := c.AppendHead(nil)
+	f.Add(append(head, "value"...))
+	a := replica.CausalReply{Held: q.Record}
+	head, _ = a.AppendHead(nil)
+	f.Add(append(head, "value"...))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if q, err := replica.DecodeCausal(b); err == nil {
+			enc, err := q.AppendHead(nil)
+			require.NoError(t, err)
+			require.Equal(t, b, append(enc, q.Value...))
+		}
+		if p, err := replica.DecodeCausalReply(b); err == nil {
+			enc, err := p.AppendHead(nil)
+			require.NoError(t, err)
+			require.Equal(t, b, append(enc, p.Held.Value...))
+		}
 		if q, err := replica.DecodeRead(b); err == nil {
 			require.Equal(t, b, q.AppendRead(nil))
 		}

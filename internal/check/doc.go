@@ -3,11 +3,12 @@
 //
 //	Durability  K1  no acknowledged write is lost
 //	Dominance   K2  reads and writes at levels that intersect never go back (I4)
+//	Sessions    K3  the calls of one session never go back, at any level
 //	Integrity   K6  what is read was written, to this key, and a version names
 //	                one write
 //	Outcomes    K7  what a call said to be not applied is never seen
 //
-// The histories are of plain writes, whose version is one dot. The checkers cost
-// n log n of the operations of one key; Durability, in the worst case, their
-// square.
+// Writes are plain, or causal: then they say which version they replace. The
+// checkers cost n log n of the operations of one key; Durability, in the worst
+// case, their square.
 package check

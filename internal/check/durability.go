@@ -6,9 +6,10 @@ import (
 	"example.com/kvstore/vclock"
 )
 
-// Durability is K1 for plain writes: a final read of a key shows the
+// Durability is K1. For plain writes: a final read of a key shows the
 // acknowledged write with the highest version, or a later one, which can only
-// be of a call whose outcome is unknown, or a delete.
+// be of a call whose outcome is unknown, or a delete. For keys with causal writes
+// see kept.
 //
 // Every key that was ever written must have a final read that succeeded.
 func Durability(history, final []Op) []Violation {
@@ -18,7 +19,11 @@ func Durability(history, final []Op) []Violation {
 		reads[o.Key] = append(reads[o.Key], o)
 	}
 	for _, ops := range byKey(history) {
-		s := settle(ops)
+		contradiction := func(r Op) string { return kept(ops, r) }
+		if !causal(ops) {
+			s := settle(ops)
+			contradiction = s.contradiction
+		}
 		key := ops[0].Key
 		answered := false
 		for _, r := range reads[key] {
@@ -26,7 +31,7 @@ func Durability(history, final []Op) []Violation {
 				continue
 			}
 			answered = true
-			if why := s.contradiction(r); why != "" {
+			if why := contradiction(r); why != "" {
 				violations = append(violations, Violation{"K1", r, why})
 			}
 		}

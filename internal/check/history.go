@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/kvstore/vclock"
@@ -47,14 +48,58 @@ type Op struct {
 	Strict  bool
 	Outcome Outcome
 	Err     string
-	// Version is the dot written, for an acknowledged Put, or read. It is zero
-	// for a Get of a key never written, and for a Delete, which does not tell.
+	// Session says that the call belongs to its client's session.
+	Session bool
+	// Version is the dot written, for an acknowledged Put, or read: the greatest
+	// that the read has seen. It is zero for a Get of a key never written, and for
+	// a Delete, which does not tell.
 	Version vclock.Dot
+	// Seen is the whole version that the call returned. Zero stands for a plain
+	// one of the dot Version.
+	Seen vclock.Version
+	// Replaces is what a causal write supersedes, nil for a plain one.
+	Replaces *vclock.Version
+	// Siblings are what a Get gave when there were several values.
+	Siblings []Sibling
 	// Found says that a Get gave a value.
 	Found bool
 	// Value was written or read. A value must be written once only in a history,
 	// see Value.
 	Value []byte
+}
+
+// A Sibling is one of several values of a key.
+type Sibling struct {
+	Dot   vclock.Dot
+	Value []byte
+}
+
+// seen is the version that the call returned.
+func (o *Op) seen() vclock.Version {
+	if o.Seen.Own.IsZero() && o.Seen.Past.Equal(vclock.History{}) {
+		return vclock.Version{Past: vclock.History{Floor: o.Version}}
+	}
+	return o.Seen
+}
+
+// shows gives the values that a Get returned.
+func (o *Op) shows() [][]byte {
+	if len(o.Siblings) == 0 {
+		if !o.Found {
+			return nil
+		}
+		return [][]byte{o.Value}
+	}
+	var all [][]byte
+	for _, s := range o.Siblings {
+		all = append(all, s.Value)
+	}
+	return all
+}
+
+// causal reports whether a key's calls include causal writes.
+func causal(ops []Op) bool {
+	return slices.ContainsFunc(ops, func(o Op) bool { return o.Replaces != nil })
 }
 
 // String is one line.
@@ -65,6 +110,12 @@ func (o Op) String() string {
 	}
 	if !o.Version.IsZero() {
 		s += fmt.Sprintf(" version %v", o.Version)
+	}
+	if o.Replaces != nil {
+		s += fmt.Sprintf(" replaces %v", o.Replaces)
+	}
+	for _, b := range o.Siblings {
+		s += fmt.Sprintf(" sibling %v %s", b.Dot, describe(b.Value))
 	}
 	if o.Outcome != Applied {
 		s += fmt.Sprintf(": %v", o.Outcome)
@@ -91,6 +142,7 @@ func All(history, final []Op) []Violation {
 	all := append(append([]Op(nil), history...), final...)
 	v := Durability(history, final)
 	v = append(v, Dominance(all)...)
+	v = append(v, Sessions(all)...)
 	v = append(v, Integrity(all)...)
 	return append(v, Outcomes(all)...)
 }

@@ -19,8 +19,13 @@ func Outcomes(history []Op) []Violation {
 			}
 		}
 		for _, o := range ops {
-			if put, ok := refused[string(o.Value)]; ok && o.Kind == Get && o.Found {
-				violations = append(violations, Violation{"K7", o, fmt.Sprintf("this was not applied: %v", put)})
+			if o.Kind != Get {
+				continue
+			}
+			for _, value := range o.shows() {
+				if put, ok := refused[string(value)]; ok {
+					violations = append(violations, Violation{"K7", o, fmt.Sprintf("this was not applied: %v", put)})
+				}
 			}
 		}
 	}

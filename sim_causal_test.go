@@ -1,0 +1,431 @@
+package kvstore_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore"
+	"example.com/kvstore/internal/check"
+	"example.com/kvstore/kvtest"
+	"example.com/kvstore/ring"
+)
+
+// causalCrowd lets n clients read, write and delete causally, and now and then
+// plainly, until the returned function is called. Each remembers the last version
+// it saw of each key.
+func causalCrowd(c *kvtest.Cluster, n int, plain bool) (leave func()) {
+	var clients sync.WaitGroup
+	over := make(chan struct{})
+	for client := range n {
+		clients.Go(func() {
+			draw := rand.New(rand.NewPCG(c.Seed, uint64(client)))
+			ctx := kvtest.WithClient(ctx, client)
+			versions := map[string]kvstore.Version{}
+			for i := 0; ; i++ {
+				select {
+				case <-over:
+					return
+				case <-time.After(time.Duration(draw.ExpFloat64() * float64(10*time.Millisecond))):
+				}
+				node := c.Node(draw.IntN(len(c.Nodes())))
+				key := fmt.Sprint("key", draw.IntN(4))
+				value := check.Value(key, client<<20|i, 40+draw.IntN(200))
+				switch p := draw.IntN(100); {
+				case p < 35:
+					if it, err := node.Get(ctx, key); err == nil || errors.Is(err, kvstore.ErrNotFound) {
+						versions[key] = it.Version
+					}
+				case p < 75:
+					if v, err := node.Put(ctx, key, value, kvstore.Replaces(versions[key])); err == nil {
+						versions[key] = v
+					}
+				case p < 82:
+					_ = node.Delete(ctx, key, kvstore.Replaces(versions[key]))
+				case p < 94:
+					again := 0
+					it, err := node.Update(ctx, key, func(kvstore.Item) ([]byte, error) {
+						again++
+						return check.Value(key, client<<20|i|again<<40, 60), nil
+					})
+					if err == nil {
+						versions[key] = it.Version
+					}
+				case plain:
+					if v, err := node.Put(ctx, key, value); err == nil {
+						versions[key] = v
+					}
+				}
+			}
+		})
+	}
+	return sync.OnceFunc(func() { close(over); clients.Wait() })
+}
+
+// causalStorm judges a history of causal writes under faults.
+func causalStorm(t *testing.T, seed uint64, d time.Duration, set func(*kvstore.Options)) (violations []check.Violation) {
+	r, plain := kvstore.KeepSiblings, false
+	if seed%2 == 0 {
+		r, plain = kvstore.LastWriterWins, true
+	}
+	o := &kvtest.Options{Nodes: 3 + int(seed%2), Loss: []float64{0, 0.02, 0.1}[seed%3], Duplicate: 0.02, Configure: func(_ int, o *kvstore.Options) {
+		o.MaxRequest, o.Conflicts = 2*time.Second, r
+		o.MemoryBytes = 1 << 20
+		if set != nil {
+			set(o)
+		}
+	}}
+	simulate(t, seed, o, func(c *kvtest.Cluster) {
+		c.Ready()
+		leave := causalCrowd(c, 5, plain)
+		defer leave()
+		c.Storm(d)
+		leave()
+		violations = c.Violations()
+	})
+	return violations
+}
+
+// TestSimCausalMixed: causal writes, plain ones between them, and updates, through
+// all nodes while a storm rages. No acknowledged value is lost unless somebody who
+// had seen it wrote, none that was replaced is back, and reads go forward.
+//
+//	go test -run TestSimCausalMixed -seeds 1000
+func TestSimCausalMixed(t *testing.T) {
+	kvtest.Seeds(t, 16, func(t *testing.T, seed uint64) {
+		for _, v := range causalStorm(t, seed, 8*time.Second, nil) {
+			t.Error(v)
+		}
+	})
+}
+
+// TestSimCausalNotShadowed: a plain write is acknowledged by two nodes whose clocks
+// are ahead; a causal one that begins afterwards at a third node, which has not
+// heard of it, is not lost below it.
+func TestSimCausalNotShadowed(t *testing.T) {
+	for _, restamp := range []bool{true, false} {
+		t.Run(fmt.Sprint("restamp ", restamp), func(t *testing.T) {
+			defer func(d bool) { kvstore.Defences.Restamp = d }(kvstore.Defences.Restamp)
+			kvstore.Defences.Restamp = restamp
+			simulate(t, 1, nil, func(c *kvtest.Cluster) {
+				c.Ready()
+				c.Skew(0, -200*time.Millisecond)
+				c.Skew(1, 200*time.Millisecond)
+				c.Skew(2, 200*time.Millisecond)
+				c.Cut(1, 0)
+				c.Cut(2, 0)
+				put(c, 1, "k", 1)
+				c.Heal()
+				time.Sleep(time.Millisecond)
+				_, err := c.Node(0).Put(ctx, "k", check.Value("k", 2, 80), kvstore.Replaces(kvstore.Version{}))
+				require.NoError(c.T, err)
+				broken := len(c.Violations()) > 0
+				require.Equal(c.T, !restamp, broken)
+			})
+		})
+	}
+}
+
+// TestSimAlternateWriters: two clients write in turns, each with what its own last
+// write gave it. There are never more siblings than clients, and one write that
+// has seen both leaves one (C5).
+func TestSimAlternateWriters(t *testing.T) {
+	for _, spread := range []bool{false, true} {
+		t.Run(fmt.Sprint("through all nodes ", spread), func(t *testing.T) {
+			simulate(t, 1, &kvtest.Options{Nodes: 4}, func(c *kvtest.Cluster) {
+				c.Ready()
+				var versions [2]kvstore.Version
+				for i := range 2000 {
+					node := c.Node(0)
+					if spread {
+						node = c.Node(i % 4)
+					}
+					client := i % 2
+					v, err := node.Put(kvtest.WithClient(ctx, client), "k", check.Value("k", i, 80), kvstore.Replaces(versions[client]))
+					require.NoError(c.T, err)
+					versions[client] = v
+					if i%20 < 2 {
+						it, err := c.Node((i+1)%4).Get(ctx, "k")
+						require.NoError(c.T, err)
+						require.LessOrEqual(c.T, len(it.Siblings()), 2)
+					}
+				}
+				it, err := c.Node(1).Get(ctx, "k")
+				require.NoError(c.T, err)
+				require.Len(c.T, it.Siblings(), 2)
+				_, err = c.Node(2).Put(ctx, "k", check.Value("k", 2001, 80), kvstore.Replaces(it.Version))
+				require.NoError(c.T, err)
+				it, err = c.Node(3).Get(ctx, "k")
+				require.NoError(c.T, err)
+				require.Nil(c.T, it.Siblings())
+				c.Check()
+			})
+		})
+	}
+}
+
+// TestSimTooManySiblings: blind writers make siblings up to the limit, one for
+// each write that was acknowledged; beyond it they are refused, nothing is lost,
+// and one write that has seen them all clears the way.
+func TestSimTooManySiblings(t *testing.T) {
+	o := &kvtest.Options{Configure: func(_ int, o *kvstore.Options) { o.Conflicts = kvstore.KeepSiblings }}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		c.Ready()
+		acked, refused := map[string]bool{}, 0
+		for round := range 3 {
+			var mu sync.Mutex
+			var writers sync.WaitGroup
+			for w := range 50 {
+				writers.Go(func() {
+					id := round*50 + w
+					_, err := c.Node(w%3).Put(kvtest.WithClient(ctx, w), "k", check.Value("k", id, 80))
+					mu.Lock()
+					defer mu.Unlock()
+					switch {
+					case err == nil:
+						acked[string(check.Value("k", id, 80))] = true
+					case errors.Is(err, kvstore.ErrTooManySiblings):
+						require.Equal(c.T, kvstore.NotApplied, kvstore.OutcomeOf(err))
+						require.False(c.T, kvstore.Retryable(err))
+						refused++
+					default:
+						c.T.Error(err)
+					}
+				})
+			}
+			writers.Wait()
+			it, err := c.Node(round).Get(ctx, "k")
+			require.NoError(c.T, err)
+			require.Len(c.T, it.Siblings(), len(acked))
+			for _, s := range it.Siblings() {
+				require.True(c.T, acked[string(s.Value)])
+			}
+			if round == 0 {
+				require.Len(c.T, acked, 50)
+			}
+		}
+		require.GreaterOrEqual(c.T, len(acked), kvstore.MaxSiblings)
+		require.NotZero(c.T, refused)
+		it, err := c.Node(0).Get(ctx, "k")
+		require.NoError(c.T, err)
+		_, err = c.Node(1).Put(ctx, "k", check.Value("k", 1000, 80), kvstore.Replaces(it.Version))
+		require.NoError(c.T, err)
+		_, err = c.Node(2).Put(ctx, "k", check.Value("k", 1001, 80))
+		require.NoError(c.T, err)
+
+		// Bytes count as well, but never against a value that stays alone.
+		big := func(id int) []byte { return check.Value("big", id, 700<<10) }
+		v, err := c.Node(0).Put(ctx, "big", big(1))
+		require.NoError(c.T, err)
+		_, err = c.Node(0).Put(ctx, "big", big(2))
+		require.ErrorIs(c.T, err, kvstore.ErrTooManySiblings)
+		_, err = c.Node(0).Put(ctx, "big", big(3), kvstore.Replaces(v))
+		require.NoError(c.T, err)
+		c.Check()
+	})
+}
+
+// TestSimCounterReuse is kv679 (C3): a node that coordinated causal writes loses
+// what its disk had not synced. What it writes afterwards with no version, an old
+// one or a fresh one hides nothing that was acknowledged. With the actor of its
+// former life it does.
+func TestSimCounterReuse(t *testing.T) {
+	for _, fresh := range []bool{true, false} {
+		t.Run(fmt.Sprint("fresh actors ", fresh), func(t *testing.T) {
+			defer func(d bool) { kvstore.Defences.FreshActors = d }(kvstore.Defences.FreshActors)
+			kvstore.Defences.FreshActors = fresh
+			broken := 0
+			for seed := uint64(1); seed <= 12; seed++ {
+				o := &kvtest.Options{Configure: func(_ int, o *kvstore.Options) { o.Sync = kvstore.SyncNever }}
+				simulate(t, seed, o, func(c *kvtest.Cluster) {
+					c.Ready()
+					var old kvstore.Version
+					for id := range 5 {
+						v, err := c.Node(1).Put(ctx, "k", check.Value("k", id, 80), kvstore.Replaces(kvstore.Version{}))
+						require.NoError(c.T, err)
+						if id == 1 {
+							old = v
+						}
+					}
+					c.Crash(1)
+					c.Restart(1)
+					c.Ready()
+					seen := kvstore.Version{}
+					switch seed % 3 {
+					case 1:
+						seen = old
+					case 2:
+						it, err := c.Node(0).Get(ctx, "k")
+						require.NoError(c.T, err)
+						seen = it.Version
+					}
+					_, err := c.Node(1).Put(ctx, "k", check.Value("k", 100, 80), kvstore.Replaces(seen))
+					require.NoError(c.T, err)
+					if violations := c.Violations(); len(violations) > 0 {
+						broken++
+						require.False(c.T, fresh, "%v", violations[0])
+					}
+				})
+			}
+			require.Equal(t, !fresh, broken > 0)
+		})
+	}
+}
+
+// TestSimCausalNoSpace: an owner whose volume is full sends nothing of a causal
+// write that it could not store; another owner coordinates it (causal-chain). If it
+// sent it all the same, its next ones would hide it.
+func TestSimCausalNoSpace(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		t.Run(fmt.Sprint("stored before it is sent ", first), func(t *testing.T) {
+			defer func(d bool) { kvstore.Defences.SyncFirst = d }(kvstore.Defences.SyncFirst)
+			kvstore.Defences.SyncFirst = first
+			var s sick
+			simulate(t, 1, &kvtest.Options{Configure: s.disk(1)}, func(c *kvtest.Cluster) {
+				waitMembers(c, 3)
+				c.Settle()
+				write := func(id int) {
+					_, err := c.Node(1).Put(ctx, "k", check.Value("k", id, 80), kvstore.Replaces(kvstore.Version{}))
+					require.NoError(c.T, err)
+				}
+				write(0)
+				s.full.Store(true)
+				for id := 1; id < 5; id++ {
+					write(id)
+				}
+				if first {
+					require.NotZero(c.T, c.Node(1).DB().Metrics().Forwards)
+				}
+				s.full.Store(false)
+				time.Sleep(time.Second)
+				for id := 5; id < 10; id++ {
+					write(id)
+				}
+				it, err := c.Node(0).Get(ctx, "k")
+				require.NoError(c.T, err)
+				require.Equal(c.T, first, len(it.Siblings()) == 10)
+				require.Equal(c.T, first, len(c.Violations()) == 0)
+			})
+		})
+	}
+}
+
+// TestSimCausalTurns: causal writes that come together at one coordinator take
+// turns, or one would hide the other.
+func TestSimCausalTurns(t *testing.T) {
+	for _, turns := range []bool{true, false} {
+		t.Run(fmt.Sprint("one after the other ", turns), func(t *testing.T) {
+			defer func(d bool) { kvstore.Defences.KeyLocks = d }(kvstore.Defences.KeyLocks)
+			kvstore.Defences.KeyLocks = turns
+			simulate(t, 1, nil, func(c *kvtest.Cluster) {
+				c.Ready()
+				var writers sync.WaitGroup
+				for w := range 20 {
+					writers.Go(func() {
+						_, err := c.Node(0).Put(kvtest.WithClient(ctx, w), "k", check.Value("k", w, 80), kvstore.Replaces(kvstore.Version{}))
+						require.NoError(c.T, err)
+					})
+				}
+				writers.Wait()
+				require.Equal(c.T, turns, len(c.Violations()) == 0)
+			})
+		})
+	}
+}
+
+// TestSimCausalCoordinatorDies (C11): the coordinator of a causal write loses its
+// power at its i-th operation of the disk, for every i, and a moment after each.
+// What was acknowledged is there; what was not may be there, and once it was read
+// at Quorum it stays.
+func TestSimCausalCoordinatorDies(t *testing.T) {
+	crashed := 0
+	for i := 1; ; i++ {
+		reached := false
+		o := &kvtest.Options{}
+		simulate(t, uint64(i), o, func(c *kvtest.Cluster) {
+			c.Ready()
+			put(c, 0, "k", 0)
+			it, err := c.Node(0).Get(ctx, "k")
+			require.NoError(c.T, err)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_, _ = c.Node(1).Put(ctx, "k", check.Value("k", 1, 80), kvstore.Replaces(it.Version))
+			}()
+			time.Sleep(time.Duration(i) * 50 * time.Microsecond)
+			select {
+			case <-done:
+			default:
+				reached = true
+			}
+			c.Crash(1)
+			<-done
+			for range 3 {
+				for _, n := range []int{0, 2} {
+					_, err := c.Node(n).Get(ctx, "k")
+					require.NoError(c.T, err)
+				}
+			}
+			c.Restart(1)
+			c.Check()
+		})
+		if !reached {
+			break
+		}
+		crashed++
+	}
+	t.Logf("%d instants", crashed)
+	require.Greater(t, crashed, 10)
+}
+
+// TestSimForwardedOutcomes: what a node says of a causal write that it forwards is
+// true, whatever is cut.
+func TestSimForwardedOutcomes(t *testing.T) {
+	outcomes := map[kvstore.Outcome]int{}
+	for cut := range 16 {
+		simulate(t, uint64(cut+1), &kvtest.Options{Nodes: 4, Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = time.Second }}, func(c *kvtest.Cluster) {
+			c.Ready()
+			waitMembers(c, 4)
+			c.Settle()
+			key := keyOf(c.Node(3).DB(), "n0", "n1", "n2")
+			first := ownersOf(c, key)[0]
+			put(c, first, key, 0)
+			for bit, link := range [][2]int{{3, first}, {first, 3}, {first, (first + 1) % 3}, {(first + 2) % 3, first}} {
+				if cut>>bit&1 == 1 {
+					c.Cut(link[0], link[1])
+				}
+			}
+			for id := 1; id < 6; id++ {
+				_, err := c.Node(3).Put(ctx, key, check.Value(key, id, 80), kvstore.Replaces(kvstore.Version{}))
+				outcomes[kvstore.OutcomeOf(err)]++
+				if err != nil {
+					require.True(c.T, strings.HasSuffix(err.Error(), "outcome: "+kvstore.OutcomeOf(err).String()), "%v", err)
+				}
+			}
+			c.Heal()
+			c.Check()
+		})
+	}
+	t.Log(outcomes)
+	require.NotZero(t, outcomes[kvstore.Applied])
+	require.NotZero(t, outcomes[kvstore.Unknown])
+}
+
+// ownersOf gives the owners of a key as indexes of nodes, the first owner first.
+func ownersOf(c *kvtest.Cluster, key string) (owners []int) {
+	r := c.Node(0).DB().Ring()
+	for _, i := range r.Owners(r.Partition(ring.Token(key))) {
+		for _, n := range c.Nodes() {
+			if n.ID() == r.Nodes()[i].ID {
+				owners = append(owners, n.Index)
+			}
+		}
+	}
+	return owners
+}
