@@ -73,7 +73,7 @@ func (db *DB) serveBatch(s served) {
 func (db *DB) admitRecord(v *view, b *replica.Batch, r *replica.KeyRecord) (lsm.Record, replica.Status) {
 	p := v.ring.Partition(lsm.Token(r.Key))
 	switch {
-	case len(r.Value) > hardValueBytes:
+	case len(r.Value) > hardRecordBytes:
 		return lsm.Record{}, replica.Invalid
 	case b.Epoch < v.ring.Changed(p):
 		return lsm.Record{}, replica.Stale
@@ -92,7 +92,7 @@ func (db *DB) admitRecord(v *view, b *replica.Batch, r *replica.KeyRecord) (lsm.
 // serveHint keeps hints for other nodes, and answers when they are durable.
 func (db *DB) serveHint(s served) {
 	q, err := replica.DecodeHintRequest(s.body)
-	if err != nil || len(q.Record.Value) > hardValueBytes {
+	if err != nil || len(q.Record.Value) > hardRecordBytes {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
