@@ -138,6 +138,7 @@ func (db *DB) open(dir string) error {
 		FS:            db.opts.FS,
 		Sync:          db.opts.Sync,
 		MemtableBytes: max(min(db.opts.MemoryBytes/8, 64<<20), 64<<10),
+		CacheBytes:    db.opts.MemoryBytes / 4,
 		// Room for a burst of the largest values, before calls are refused.
 		LogBufferBytes: int(max(db.opts.MemoryBytes/16, 2*hardValueBytes)),
 		GroupDone:      db.replies.Flush,

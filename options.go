@@ -90,8 +90,8 @@ type Options struct {
 	Proxy  bool
 	// Sync says when a write is durable on one node; default SyncAlways.
 	Sync SyncPolicy
-	// MemoryBytes is the budget for this node's memtables, log buffer and send
-	// queues; default a quarter of the memory limit (GOMEMLIMIT), at most 1 GiB,
+	// MemoryBytes is the budget for this node's memtables, record cache, log
+	// buffer and send queues; default a quarter of the memory limit (GOMEMLIMIT), at most 1 GiB,
 	// which is also the default where there is no limit.
 	// Indexes and filters of tables come on top: about 2 bytes for each key.
 	MemoryBytes int64

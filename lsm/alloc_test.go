@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -16,9 +17,10 @@ func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	for _, policy := range []SyncPolicy{SyncAlways, SyncNever} {
-		t.Run(policy.String(), func(t *testing.T) {
-			tree := open(t, &Options{FS: quiet{vfs.NewMem(1)}, Sync: policy})
+	for _, o := range []Options{{}, {Sync: SyncNever}, {CacheBytes: -1}, {CacheBytes: -1, Compression: NoCompression}} {
+		t.Run(fmt.Sprintf("%v, cache %d, compression %d", o.Sync, o.CacheBytes, o.Compression), func(t *testing.T) {
+			o.FS = quiet{vfs.NewMem(1)}
+			tree := open(t, &o)
 			defer tree.Close()
 			k, value, dst := []byte("some key"), make([]byte, 100), make([]byte, 0, 200)
 			put := func() {
@@ -55,7 +57,20 @@ func TestAllocations(t *testing.T) {
 			}), "ReadMemory")
 			require.NoError(t, tree.Compact(context.Background()))
 			get()
-			require.Zero(t, testing.AllocsPerRun(2000, get), "AppendGet from a table")
+			where := "a table"
+			if o.CacheBytes >= 0 {
+				where = "the cache"
+			}
+			before := tree.Metrics()
+			require.Zero(t, testing.AllocsPerRun(2000, get), "AppendGet from "+where)
+			require.Zero(t, testing.AllocsPerRun(2000, put), "Put of a key in "+where)
+			after := tree.Metrics()
+			if o.CacheBytes >= 0 {
+				require.Equal(t, before.TableReads, after.TableReads)
+				require.Equal(t, before.CacheHits+2001, after.CacheHits)
+			} else {
+				require.Equal(t, before.TableReads+2001, after.TableReads)
+			}
 		})
 	}
 }

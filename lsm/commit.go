@@ -172,6 +172,7 @@ func (t *Tree) show(g wal.Group, chosen func(*wal.Entry) bool) {
 				continue
 			}
 			newer := m.Apply(&r)
+			t.showCached(&r)
 			if d := v.newer(t, &r); newer.Less(d) {
 				newer = d
 			}

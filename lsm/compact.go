@@ -207,7 +207,8 @@ func (t *Tree) compact(j *job) error {
 	before := t.horizons(j.runs)
 	m := t.newMerger(cursors)
 	out := output{t: t, level: j.level}
-	err := t.mergeInto(&out, m, j.runs)
+	purged := nothingStale()
+	err := t.mergeInto(&out, m, j.runs, &purged)
 	err = errors.Join(err, m.Close())
 	if err != nil {
 		return out.abandon(err)
@@ -222,7 +223,7 @@ func (t *Tree) compact(j *job) error {
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.compactedBytes.Add(f.Bytes)
 	}
-	if err := t.swap(j.runs, result, edit); err != nil {
+	if err := t.swap(j.runs, result, edit, purged); err != nil {
 		return out.abandon(err)
 	}
 	t.stats.compactions.Add(1)
@@ -230,23 +231,25 @@ func (t *Tree) compact(j *job) error {
 	return nil
 }
 
-// swap replaces runs by the tables that a compaction made of them. With errStale
-// one of them is not in the tree any more as it was.
-func (t *Tree) swap(runs []*run, result []*tableFile, edit manifest.Edit) error {
+// swap replaces runs by the tables that a compaction made of them and of which it
+// left something out. With errStale one of them is not in the tree any more as it
+// was.
+func (t *Tree) swap(runs []*run, result []*tableFile, edit manifest.Edit, purged stale) error {
 	t.edits <- struct{}{}
 	defer func() { <-t.edits }()
 	if !t.current(runs...) {
 		return errStale
 	}
-	err := t.editHeld(edit, func(v *version) {
-		for _, r := range runs {
-			for _, f := range r.files {
-				f.obsolete.Store(true)
+	return t.changeBelow(purged, func() error {
+		return t.editHeld(edit, func(v *version) {
+			for _, r := range runs {
+				for _, f := range r.files {
+					f.obsolete.Store(true)
+				}
 			}
-		}
-		v.replace(runs, result)
+			v.replace(runs, result)
+		})
 	})
-	return err
 }
 
 // errStale says that a compaction's runs were changed while it ran.
@@ -265,13 +268,18 @@ func (t *Tree) horizons(runs []*run) (all []vclock.Dot) {
 	return all
 }
 
-func (t *Tree) mergeInto(out *output, m *merger, inputs []*run) error {
+// mergeInto writes what is left of the merged records, and notes what is not.
+func (t *Tree) mergeInto(out *output, m *merger, inputs []*run, purged *stale) error {
 	for m.Next() {
 		if t.stopped.Load() {
 			return ErrClosed
 		}
 		if r := m.Record(); t.purgeable(r, inputs) {
 			t.stats.purged.Add(1)
+			if defences.ForgetPurged {
+				lo, hi := t.span(r.Token)
+				purged.add(r.Token, lo, hi)
+			}
 		} else if err := out.add(r); err != nil {
 			return err
 		}

@@ -125,7 +125,9 @@ func (t *Tree) isolateHeld(lost *[]Range) error {
 			continue // a compaction was faster, and has read all of it
 		}
 		e := manifest.Edit{Remove: []uint64{f.ID}, Damage: f.damage()}
-		err := t.editHeld(e, func(v *version) { v.exchange(r, f) })
+		err := t.changeBelow(stale{lo: f.MinToken, hi: f.MaxToken}, func() error {
+			return t.editHeld(e, func(v *version) { v.exchange(r, f) })
+		})
 		if err != nil {
 			t.mu.Lock()
 			t.mu.suspects = append(t.mu.suspects, suspects[i:]...)

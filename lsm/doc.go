@@ -38,11 +38,15 @@
 //
 // # Reading
 //
-//	Get:  active memtable -> sealed memtables -> tables of the token's slice,
-//	      highest max dot first; a plain record above the rest's max dot ends it,
-//	      whatever else is found is joined
+//	Get:  active memtable -> sealed memtables -> record cache, which ends it ->
+//	      tables of the token's slice, highest max dot first; a plain record above
+//	      the rest's max dot ends it, whatever else is found is joined
 //
-// Readers take no lock. They hold on to a version, the list of memtables and
+// What was read from tables goes into the cache, S3-FIFO in byte rings outside the
+// Go heap; writes are written through to what it has. cached.go says why a copy is
+// right.
+//
+// Readers take no lock but a share of one of the cache's. They hold on to a version, the list of memtables and
 // tables at one instant, and the files of a version stay until it is let go.
 //
 // The tables, the manifest and the log are specified in FORMAT.md.

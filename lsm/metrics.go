@@ -42,6 +42,11 @@ type Metrics struct {
 	Purged                                           uint64 // tombstones
 	Orphans                                          uint64 // leftovers of a crash, removed by Open
 
+	CacheHits, CacheMisses uint64 // reads that the cache was asked in, after the memtables
+	CacheDropped           uint64 // fills of the cache that a write or a purge overtook
+	CacheRecords           int
+	CacheBytes             int64 // all that it holds in memory
+
 	TableReads, FalsePositives uint64 // reads of a table; those that found nothing
 	JoinLimits                 uint64 // joins that a limit of vclock cut short
 
@@ -75,6 +80,8 @@ func (t *Tree) Metrics() Metrics {
 	}
 	defer t.release(v)
 	m.DamagedRanges = len(v.damaged)
+	c := t.cache.Stats()
+	m.CacheHits, m.CacheMisses, m.CacheDropped, m.CacheRecords, m.CacheBytes = c.Hits, c.Misses, c.Dropped, c.Records, c.Bytes
 	m.Segments, m.IdleSegments = t.log.Segments()
 	m.Memtables = len(v.mems)
 	for _, mem := range v.mems {
@@ -111,6 +118,8 @@ func (m Metrics) String() string {
 	line("flush", "%d, %d bytes", m.Flushes, m.FlushedBytes)
 	line("compaction", "%d, %d bytes read, %d written, write amplification %.2f, debt %d bytes, %d tombstones purged",
 		m.Compactions, m.CompactionReadBytes, m.CompactedBytes, m.WriteAmplification(), m.DebtBytes, m.Purged)
+	line("cache", "%d records, %d bytes, %d hits, %d misses, %d fills dropped",
+		m.CacheRecords, m.CacheBytes, m.CacheHits, m.CacheMisses, m.CacheDropped)
 	line("reads", "%d of tables, %d false positives, %d joins cut short", m.TableReads, m.FalsePositives, m.JoinLimits)
 	line("damage", "%d tables set aside, %d ranges not healed", m.SetAside, m.DamagedRanges)
 	return b.String()

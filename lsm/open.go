@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/cache"
 	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/internal/memtable"
 	"example.com/kvstore/lsm/internal/wal"
@@ -60,6 +61,9 @@ func Open(dir string, o *Options) (*Tree, error) {
 	})
 	t.lookups.New = func() any { return new(lookup) }
 	t.memory = memtable.NewPool(opts.MemtableBytes)
+	if opts.CacheBytes > 0 {
+		t.cache = cache.New(opts.CacheBytes)
+	}
 	r := recovery{t: t}
 	if err := r.run(); err != nil {
 		r.free()
@@ -69,6 +73,7 @@ func Open(dir string, o *Options) (*Tree, error) {
 		if t.log != nil {
 			err = errors.Join(err, t.log.Close())
 		}
+		t.cache.Close()
 		return nil, errors.Join(err, lock.Close())
 	}
 	t.start()

@@ -63,6 +63,11 @@ type Options struct {
 	// MaxMemtables bounds the memtables in memory, the active one and those
 	// waiting to be flushed. Beyond it writers wait. Default 4, at least 2.
 	MaxMemtables int
+	// CacheBytes is the memory for copies of hot records, which spare a read the
+	// tables. All of it counts, index and headers too: a record takes about 60
+	// bytes beyond key and value. Records of more than 64 KiB are not kept. It is
+	// taken as it fills. Default 256 MiB; negative: no cache.
+	CacheBytes int64
 	// LogBufferBytes bounds what waits for the log. Beyond it Put, Delete and
 	// Apply wait, and Submit fails with ErrOverloaded. Default 8 MiB.
 	LogBufferBytes int
@@ -125,6 +130,7 @@ const (
 	defaultMemtableBytes = 64 << 20
 	minMemtableBytes     = 64 << 10
 	defaultMaxMemtables  = 4
+	defaultCacheBytes    = 256 << 20
 	defaultLogBuffer     = 8 << 20
 	defaultShards        = 32
 	defaultSlices        = 8
@@ -142,6 +148,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.MaxMemtables == 0 {
 		c.MaxMemtables = defaultMaxMemtables
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = defaultCacheBytes
 	}
 	if c.LogBufferBytes == 0 {
 		c.LogBufferBytes = defaultLogBuffer

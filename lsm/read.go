@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/cache"
 	"example.com/kvstore/lsm/internal/table"
 	"example.com/kvstore/vclock"
 )
@@ -12,9 +13,11 @@ import (
 // scratch that it was read with, so that the next table needs the other one.
 type lookup struct {
 	scratch [2]table.Scratch
-	free    int // the scratch that holds nothing of r
+	copied  []byte // memory for the cache's copy of a value, a segment at most
+	free    int    // the scratch that holds nothing of r
 	r       Record
 	found   bool
+	below   bool // some of r was in a table
 }
 
 // join takes in a record that may alias the free scratch.
@@ -44,7 +47,7 @@ func (l *lookup) settles(d vclock.Dot) bool {
 
 // memory looks into the memtables.
 func (l *lookup) memory(t *Tree, v *version, token uint64, key []byte) {
-	l.r, l.found = Record{}, false
+	l.r, l.found, l.below = Record{}, false, false
 	for _, m := range v.mems {
 		if r, ok := m.Get(token, key); ok {
 			l.join(t, &r, false)
@@ -76,6 +79,7 @@ func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
 		}
 		if ok {
 			l.join(t, &r, true)
+			l.below = true
 		} else {
 			t.stats.falsePositives.Add(1)
 		}
@@ -83,21 +87,36 @@ func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
 	return v.lost(token, l)
 }
 
+// full looks everywhere, memtables first, and keeps a copy of what it had to read
+// from tables. The ticket is older than the version.
+func (l *lookup) full(t *Tree, v *version, ticket cache.Ticket, token uint64, key []byte) error {
+	l.memory(t, v, token, key)
+	if l.cached(t, v, token, key) {
+		return nil
+	}
+	if err := l.tables(t, v, token, key); err != nil {
+		return err
+	}
+	l.fill(t, ticket, token, key)
+	return nil
+}
+
 // Get gives a copy of the value of a key: not ok when there is none, or it was
 // deleted, or has expired. Of a causal record it is the newest live sibling.
 func (t *Tree) Get(key []byte) (value []byte, ok bool, err error) { return t.AppendGet(nil, key) }
 
 // AppendGet is Get, appending the value to dst. It allocates nothing when dst is
-// large enough and the key is in a memtable or in a table that was read before.
+// large enough and the key is in a memtable, in the cache, or in a table that was
+// read before.
 func (t *Tree) AppendGet(dst, key []byte) ([]byte, bool, error) {
+	token := base.Token(key)
+	ticket := t.beginRead(token)
 	v := t.acquire()
 	if v == nil {
 		return dst, false, ErrClosed
 	}
-	token := base.Token(key)
 	l := t.lookups.Get().(*lookup)
-	l.memory(t, v, token, key)
-	err := l.tables(t, v, token, key)
+	err := l.full(t, v, ticket, token, key)
 	ok := false
 	if err == nil && l.found {
 		var value []byte
@@ -141,6 +160,7 @@ func (t *Tree) Read(key []byte) (Record, bool, error) { return t.ReadToken(base.
 
 // ReadToken is Read for a key with the given token.
 func (t *Tree) ReadToken(token uint64, key []byte) (Record, bool, error) {
+	ticket := t.beginRead(token)
 	v := t.acquire()
 	if v == nil {
 		return Record{}, false, ErrClosed
@@ -148,14 +168,26 @@ func (t *Tree) ReadToken(token uint64, key []byte) (Record, bool, error) {
 	defer t.release(v)
 	l := t.lookups.Get().(*lookup)
 	defer t.lookups.Put(l)
-	l.memory(t, v, token, key)
-	if err := l.tables(t, v, token, key); err != nil || !l.found {
+	if err := l.full(t, v, ticket, token, key); err != nil || !l.found {
 		return Record{}, false, err
 	}
 	r := l.r
 	r.Key, r.Value = bytes.Clone(key), bytes.Clone(l.r.Value)
 	l.r = Record{}
 	return r, true, nil
+}
+
+// needsTables reports, from memory, whether a table may hold more of the key.
+func (l *lookup) needsTables(t *Tree, v *version, token uint64) bool {
+	for _, u := range v.slices[t.slice(token)] {
+		if l.settles(u.maxDot) {
+			return false
+		}
+		if f := u.find(token); f != nil && !l.settles(f.MaxDot) && f.admits(token) {
+			return true
+		}
+	}
+	return false
 }
 
 // ReadMemory is ReadToken from memory alone: it never touches the disk and never
@@ -171,17 +203,7 @@ func (t *Tree) ReadMemory(token uint64, key, dst []byte) (r Record, found, certa
 	l := t.lookups.Get().(*lookup)
 	defer t.lookups.Put(l)
 	l.memory(t, v, token, key)
-	certain = true
-	for _, u := range v.slices[t.slice(token)] {
-		if l.settles(u.maxDot) {
-			break
-		}
-		if f := u.find(token); f != nil && !l.settles(f.MaxDot) && f.admits(token) {
-			certain = false
-			break
-		}
-	}
-	certain = certain && v.lost(token, l) == nil
+	certain = l.cached(t, v, token, key) || !l.needsTables(t, v, token) && v.lost(token, l) == nil
 	r, found = l.r, l.found
 	if found {
 		n := len(dst)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"example.com/kvstore/lsm/internal/cache"
 	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/internal/memtable"
 	"example.com/kvstore/lsm/internal/wal"
@@ -27,6 +28,7 @@ type Tree struct {
 	waiters    sync.Pool // of *waiter
 	lookups    sync.Pool // of *lookup
 	memory     *memtable.Pool
+	cache      *cache.Cache // nil: none
 
 	version  atomic.Pointer[version] // nil after Close
 	active   atomic.Pointer[mem]     // the first mem of version
@@ -155,6 +157,7 @@ func (t *Tree) shut() error {
 	t.release(v)
 	<-t.idle
 	t.memory.Close()
+	t.cache.Close()
 	return errors.Join(t.sweep(), t.manifest.Close(), t.lock.Close())
 }
 

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // small are options under which a few hundred writes reach every part.
 func small(fs vfs.FS) *Options {
-	return &Options{FS: fs, MemtableBytes: minMemtableBytes, Slices: 2, Shards: 4, Identity: [16]byte{1}, maxTableBytes: 8 << 10}
+	return &Options{FS: fs, MemtableBytes: minMemtableBytes, CacheBytes: 1 << 20, Slices: 2, Shards: 4, Identity: [16]byte{1}, maxTableBytes: 8 << 10}
 }
 
 func open(t testing.TB, o *Options) *Tree {

@@ -136,6 +136,7 @@ func newTrial(tb testing.TB, set int, seed uint64) *trial {
 		Sync:           []SyncPolicy{SyncAlways, SyncAlways, SyncNever, SyncEvery(time.Millisecond)}[r.IntN(4)],
 		MemtableBytes:  int64(one(64, 64, 100, 256) << 10),
 		MaxMemtables:   one(2, 3, 4),
+		CacheBytes:     int64(one(-1, 40<<10, 1<<20)),
 		LogBufferBytes: one(8<<10, 64<<10, 0),
 		Shards:         one(1, 2, 8, 64),
 		Slices:         one(1, 2, 4, 16),

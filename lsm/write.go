@@ -145,6 +145,7 @@ func (t *Tree) appendLazy(e wal.Entry) error {
 			for i := range e.Batch {
 				r := &e.Batch[i]
 				newer := m.Apply(r)
+				t.showCached(r)
 				if d := v.newer(t, r); newer.Less(d) {
 					newer = d
 				}

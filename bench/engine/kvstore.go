@@ -12,7 +12,7 @@ import (
 type kvstoreEngine struct{ t *lsm.Tree }
 
 func openKvstore(c config) (engine, error) {
-	o := &lsm.Options{MemtableBytes: c.memtableBytes}
+	o := &lsm.Options{MemtableBytes: c.memtableBytes, CacheBytes: c.cacheBytes}
 	if !c.synced {
 		o.Sync = lsm.SyncEvery(time.Second)
 	}

@@ -55,12 +55,13 @@ var graph = map[string]edges{
 	"lsm/internal/wal":        {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base"}},
 	"lsm/internal/offheap":    {modules: []string{xsys}},
 	"lsm/internal/memtable":   {imports: []string{"vclock", "lsm/internal/base", "lsm/internal/offheap"}},
+	"lsm/internal/cache":      {imports: []string{"vclock", "lsm/internal/base", "lsm/internal/offheap"}},
 	"lsm/internal/table":      {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base", "lsm/internal/offheap"}, modules: []string{xxhash, bloom, bitset, compress}},
 	"lsm/internal/manifest":   {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base", "lsm/internal/table"}},
 	"lsm/internal/compaction": {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base", "lsm/internal/table", "lsm/internal/manifest"}},
 	"lsm": {
 		imports: []string{"vclock", "lsm/vfs", "lsm/internal/base", "lsm/internal/wal", "lsm/internal/memtable",
-			"lsm/internal/table", "lsm/internal/manifest", "lsm/internal/compaction", "lsm/internal/offheap"},
+			"lsm/internal/table", "lsm/internal/manifest", "lsm/internal/compaction", "lsm/internal/offheap", "lsm/internal/cache"},
 		modules: []string{xxhash, xsync, xtime},
 	},
 

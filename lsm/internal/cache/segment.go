@@ -1,0 +1,165 @@
+package cache
+
+import (
+	"encoding/binary"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/offheap"
+)
+
+// A ref is the place of a record: segment number × segment size + offset, in
+// units of 8 bytes, and 1.
+type ref uint32
+
+const unit = 8
+
+// A record in a segment:
+//
+//	token u64 | max dot | units u16 | key length u16 | value length u16 | flags u8 | 0 u8 |
+//	[min dot] | [deadline i64] | key | value | unused
+//
+// The flags, and which optional parts there are, are those of base.Record.Flags.
+// The units say where the next record begins.
+const headerBytes = 32
+
+func recordBytes(r *base.Record) int {
+	n := headerBytes + len(r.Key) + len(r.Value)
+	if r.Min != r.Max {
+		n += 16
+	}
+	if r.Deadline != 0 {
+		n += 8
+	}
+	return n
+}
+
+// put writes r into b, all of which is the record's from now on.
+func put(b []byte, r *base.Record) {
+	binary.LittleEndian.PutUint64(b, r.Token)
+	binary.LittleEndian.PutUint64(b[8:], r.Max.Stamp)
+	binary.LittleEndian.PutUint64(b[16:], r.Max.Actor)
+	binary.LittleEndian.PutUint16(b[24:], uint16(len(b)/unit))
+	binary.LittleEndian.PutUint16(b[26:], uint16(len(r.Key)))
+	binary.LittleEndian.PutUint16(b[28:], uint16(len(r.Value)))
+	b[30] = r.Flags()
+	b = b[headerBytes:]
+	if r.Min != r.Max {
+		binary.LittleEndian.PutUint64(b, r.Min.Stamp)
+		binary.LittleEndian.PutUint64(b[8:], r.Min.Actor)
+		b = b[16:]
+	}
+	if r.Deadline != 0 {
+		binary.LittleEndian.PutUint64(b, uint64(r.Deadline))
+		b = b[8:]
+	}
+	copy(b[copy(b, r.Key):], r.Value)
+}
+
+// record gives the record at the start of b, which it aliases.
+func record(b []byte) base.Record {
+	flags := b[30]
+	r := base.Record{Token: binary.LittleEndian.Uint64(b), Max: base.Dot(b[8:]), Kind: base.Kind(flags & base.FlagKind)}
+	klen, vlen := int(binary.LittleEndian.Uint16(b[26:])), int(binary.LittleEndian.Uint16(b[28:]))
+	b = b[headerBytes:]
+	r.Min = r.Max
+	if flags&base.FlagRange != 0 {
+		r.Min, b = base.Dot(b), b[16:]
+	}
+	if flags&base.FlagDeadline != 0 {
+		r.Deadline, b = int64(binary.LittleEndian.Uint64(b)), b[8:]
+	}
+	r.Key, r.Value = b[:klen:klen], b[klen:klen+vlen:klen+vlen]
+	return r
+}
+
+func tokenOf(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
+
+// space is how many bytes the record at the start of b takes.
+func space(b []byte) int { return unit * int(binary.LittleEndian.Uint16(b[24:])) }
+
+// A segment holds records one after another.
+type segment struct {
+	b    []byte // nil: not allocated
+	used int
+}
+
+// segments are the memory of a shard's records.
+//
+// Invariant: at least one is free, so that what survives in one that is drained
+// has a place.
+type segments struct {
+	all   []segment
+	size  int   // of each
+	limit int   // how many may be allocated
+	held  int   // how many are
+	free  []int // allocated, and in no queue
+}
+
+// left is how many may be taken.
+func (g *segments) left() int { return len(g.free) + g.limit - g.held }
+
+// take gives a free one.
+func (g *segments) take() int {
+	if n := len(g.free); n > 0 {
+		i := g.free[n-1]
+		g.free = g.free[:n-1]
+		return i
+	}
+	g.held++
+	for i := range g.all {
+		if g.all[i].b == nil {
+			g.all[i].b = offheap.Alloc(g.size)
+			return i
+		}
+	}
+	g.all = append(g.all, segment{b: offheap.Alloc(g.size)})
+	return len(g.all) - 1
+}
+
+// put gives one back that is in no queue any more.
+func (g *segments) put(i int) {
+	g.all[i].used = 0
+	g.free = append(g.free, i)
+}
+
+// trim gives memory above the limit back to the system. There are as many free.
+func (g *segments) trim() {
+	for g.held > g.limit {
+		n := len(g.free) - 1
+		i := g.free[n]
+		g.free = g.free[:n]
+		offheap.Free(g.all[i].b)
+		g.all[i] = segment{}
+		g.held--
+	}
+}
+
+// at gives the bytes from a record on.
+func (g *segments) at(r ref) []byte {
+	off := (int(r) - 1) * unit
+	return g.all[off/g.size].b[off%g.size:]
+}
+
+// A queue is a ring of segments, oldest first.
+type queue struct{ order []int }
+
+func (q *queue) pop() int {
+	i := q.order[0]
+	q.order = q.order[:copy(q.order, q.order[1:])]
+	return i
+}
+
+// room gives n bytes at the end of the queue, nil when its last segment has none.
+func (g *segments) room(q *queue, n int) ([]byte, ref) {
+	if len(q.order) == 0 {
+		return nil, 0
+	}
+	i := q.order[len(q.order)-1]
+	s := &g.all[i]
+	if s.used+n > g.size {
+		return nil, 0
+	}
+	off := s.used
+	s.used += n
+	return s.b[off:s.used:s.used], ref((i*g.size+off)/unit + 1)
+}
