@@ -246,7 +246,23 @@ func (t *Tree) rotate() error {
 	t.active.Store(m)
 	old.Seal()
 	kick(t.flushKick)
+	kick(t.prepareKick)
 	return nil
+}
+
+// prepareLoop makes the next log segment ahead of logLoop.
+func (t *Tree) prepareLoop() {
+	defer t.workers.Done()
+	for !t.stopped.Load() && t.failure() == nil {
+		if err := t.log.Prepare(); err != nil && !errors.Is(err, ErrNoSpace) {
+			t.fail(err)
+		}
+		select {
+		case <-t.prepareKick:
+		case <-t.failed:
+		case <-t.stopping:
+		}
+	}
 }
 
 func (t *Tree) newestSealed() *mem {

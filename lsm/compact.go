@@ -18,6 +18,9 @@ const (
 	maxRuns = 40
 	// maxCompactors bounds the compactions at one time.
 	maxCompactors = 4
+	// yieldRecords is how often the background lets others run: much more often
+	// than the scheduler would see to it, which is every 10 ms.
+	yieldRecords = 64
 	// restAfter is how long after the last flush the tree is at rest, so that
 	// compactions may tidy up what is not worth it under load.
 	restAfter = 5 * time.Second
@@ -270,9 +273,12 @@ func (t *Tree) horizons(runs []*run) (all []vclock.Dot) {
 
 // mergeInto writes what is left of the merged records, and notes what is not.
 func (t *Tree) mergeInto(out *output, m *merger, inputs []*run, purged *stale) error {
-	for m.Next() {
+	for n := 1; m.Next(); n++ {
 		if t.stopped.Load() {
 			return ErrClosed
+		}
+		if n%yieldRecords == 0 {
+			runtime.Gosched()
 		}
 		if r := m.Record(); t.purgeable(r, inputs) {
 			t.stats.purged.Add(1)

@@ -3,6 +3,7 @@ package lsm
 import (
 	"context"
 	"math"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -140,4 +141,28 @@ func TestRuns(t *testing.T) {
 		tree = open(t, small(disk))
 	}
 	require.NoError(t, tree.Close())
+}
+
+// TestShortLives opens and closes a tree again and again without ever flushing:
+// the log stays within its allotment, and nothing is lost.
+func TestShortLives(t *testing.T) {
+	disk := vfs.NewMem(1)
+	o := small(disk)
+	for i := range 30 {
+		tree := open(t, o)
+		for j := range i {
+			requireGet(t, tree, key(j), "v")
+		}
+		require.NoError(t, tree.Put(key(i), []byte("v")))
+		require.NoError(t, tree.Close())
+		names, err := disk.List("db")
+		require.NoError(t, err)
+		logs := 0
+		for _, name := range names {
+			if strings.HasSuffix(name, ".log") {
+				logs++
+			}
+		}
+		require.LessOrEqual(t, logs, defaultMaxMemtables+2)
+	}
 }

@@ -45,6 +45,7 @@ func Open(dir string, o *Options) (*Tree, error) {
 		edits:       make(chan struct{}, 1),
 		room:        make(chan struct{}, 1),
 		flushKick:   make(chan struct{}, 1),
+		prepareKick: make(chan struct{}, 1),
 		compactKick: make(chan struct{}, 1),
 		tendKick:    make(chan struct{}, 1),
 		idle:        make(chan struct{}),
@@ -90,7 +91,8 @@ func (t *Tree) start() {
 	}
 	t.background.Add(1)
 	go t.logLoop()
-	t.workers.Add(2 + compactors())
+	t.workers.Add(3 + compactors())
+	go t.prepareLoop()
 	go t.flushLoop()
 	go t.tendLoop()
 	for range compactors() {
@@ -100,6 +102,10 @@ func (t *Tree) start() {
 	t.queue.Kick() // recovery may have filled the memtable
 	kick(t.compactKick)
 }
+
+// shortLog is the part of a memtable, as a divisor, up to which recovery writes
+// the whole log again instead of keeping its segments.
+const shortLog = 16
 
 // A recovery makes a tree out of what is in its directory.
 type recovery struct {
@@ -140,13 +146,12 @@ func (r *recovery) run() error {
 			r.top = max(r.top, d.Stamp)
 		}
 	}
-	unused, err := r.replay(state.LogFrom)
-	if err != nil {
+	if err := r.replay(state.LogFrom); err != nil {
 		return err
 	}
 	t.clock = vclock.NewClock(t.o.Now, maxOffset, r.top)
 	r.publish(t.manifest.State())
-	return r.clean(unused)
+	return r.clean()
 }
 
 // lose notes a live table that is not there.
@@ -210,57 +215,69 @@ func (r *recovery) openManifest() error {
 	return err
 }
 
-// replay reads the log into memtables and begins a new segment. It gives the
-// numbers of the segments that hold nothing.
-func (r *recovery) replay(from uint64) (unused []uint64, err error) {
+// replay reads the log into memtables and begins a new segment.
+func (r *recovery) replay(from uint64) error {
 	t := r.t
 	i, _ := slices.BinarySearch(r.logs, from)
-	old, logs := r.logs[:i], r.logs[i:]
+	idle, logs := r.logs[:i:i], r.logs[i:]
 	found, err := wal.Replay(t.o.FS, t.dir, from, logs, r.visit)
 	damaged := t.o.Isolate && errors.Is(err, ErrCorrupt)
 	if err != nil && !damaged {
-		return nil, err
+		return err
 	}
 	t.stats.replayedBytes.Store(found.Bytes)
-	live := append(slices.Clone(old), found.Live...)
 	if damaged {
 		t.o.Logger.Error("lsm: the log is damaged; what is behind is lost", "error", err)
-		live = slices.DeleteFunc(live, func(n uint64) bool { return n >= found.Damaged })
+		found.Live = slices.DeleteFunc(found.Live, func(n uint64) bool { return n >= found.Damaged })
+	} else {
+		for _, n := range logs {
+			if !slices.Contains(found.Live, n) {
+				idle = append(idle, n) // it holds nothing
+			}
+		}
 	}
 	t.log = wal.NewWriter(wal.WriterOptions{
-		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Free: t.o.MaxMemtables,
-	}, found.At, live)
+		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Segments: t.o.MaxMemtables + 2,
+	}, found.At, found.Live, idle)
 	if damaged {
-		return nil, r.salvage(found.Damaged, logs)
+		return r.salvage(found.Damaged, logs)
 	}
-	// The groups that may never have been synced are written again before
-	// anybody sees them.
-	tail := append(make([]byte, wal.GroupHeaderBytes), found.Tail...)
-	if err := t.log.Rotate(tail); err != nil {
-		return nil, err
-	}
+	return r.renew(from, found)
+}
+
+// renew begins the segment that the log goes on in.
+//
+// The groups that may never have been synced are written again before anybody
+// sees them; and so is everything when it is little, so that segments do not add
+// up over many short lives.
+func (r *recovery) renew(from uint64, found wal.Recovered) error {
+	t := r.t
 	if len(r.mems) == 0 {
-		r.mems = []*mem{t.newMem(t.log.Segment(), 0)}
+		r.mems = []*mem{t.newMem(0, 0)}
+	}
+	first := append(make([]byte, wal.GroupHeaderBytes), found.Tail...)
+	short := len(r.mems) == 1 && found.Bytes <= uint64(t.o.MemtableBytes/shortLog)
+	if short {
+		first = r.mems[0].appendTo(first[:wal.GroupHeaderBytes])
+	}
+	if err := t.log.Rotate(first); err != nil {
+		return err
+	}
+	r.mems[len(r.mems)-1].segments++
+	if short {
+		r.mems[0].segments, found.Live = 1, nil
 	}
 	// Segments whose groups were all replaced count too: the manifest names the
 	// first one, until a flush moves on.
 	r.mems[0].first = slices.Concat(found.Live, []uint64{t.log.Segment()})[0]
-	r.mems[len(r.mems)-1].segments++
-	if from == 0 {
+	if from == 0 || short {
 		// From here on recovery knows that there must be a log.
 		r.loss.LogFrom = r.mems[0].first
 	}
 	if r.loss.LogFrom != 0 || len(r.loss.Remove) > 0 {
-		if err := r.edit(r.loss); err != nil {
-			return nil, err
-		}
+		return r.edit(r.loss)
 	}
-	for _, n := range logs {
-		if !slices.Contains(found.Live, n) {
-			unused = append(unused, n)
-		}
-	}
-	return unused, nil
+	return nil
 }
 
 // salvage writes what was before the damage to tables, in one edit with the fact
@@ -357,23 +374,17 @@ func (r *recovery) publish(state *manifest.State) {
 	})
 }
 
-// clean removes what a crash left over: tables that no manifest names and
-// segments without a group. It is the last step, when the tree is known to be
-// good.
-func (r *recovery) clean(unused []uint64) error {
+// clean removes what a crash left over: tables that no manifest names, and
+// segments beyond the log's allotment. It is the last step, when the tree is
+// known to be good.
+func (r *recovery) clean() error {
 	t := r.t
 	state := t.manifest.State()
-	var names []string
 	for _, n := range r.tables {
-		if _, ok := state.Find(n); !ok {
-			names = append(names, base.TableName(n))
+		if _, ok := state.Find(n); ok {
+			continue
 		}
-	}
-	for _, n := range unused {
-		names = append(names, base.LogName(n))
-	}
-	for _, name := range names {
-		if err := t.o.FS.Remove(path.Join(t.dir, name)); err != nil {
+		if err := t.o.FS.Remove(path.Join(t.dir, base.TableName(n))); err != nil {
 			return fmt.Errorf("lsm: removing a leftover: %w", err)
 		}
 		t.stats.orphans.Add(1)

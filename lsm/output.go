@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"runtime"
 
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/manifest"
@@ -55,6 +56,9 @@ func (o *output) writeAll(m *mem) ([]*tableFile, error) {
 	view := m.View(0, math.MaxUint64)
 	defer view.Close()
 	for i := range view.Len() {
+		if i%yieldRecords == 0 {
+			runtime.Gosched()
+		}
 		r := view.At(i)
 		if err := o.add(&r); err != nil {
 			return nil, err

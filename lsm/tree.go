@@ -43,6 +43,7 @@ type Tree struct {
 
 	room        chan struct{} // capacity 1: wakes logLoop when a memtable was flushed
 	flushKick   chan struct{} // capacity 1: wakes flushLoop
+	prepareKick chan struct{} // capacity 1: wakes prepareLoop
 	compactKick chan struct{} // capacity 1: wakes a compactLoop
 	tendKick    chan struct{} // capacity 1: wakes tendLoop
 	rest        rest
@@ -71,7 +72,7 @@ type Tree struct {
 	closeDone  chan struct{} // closed when Close has finished; closeErr is set before
 	closeErr   error
 	background sync.WaitGroup // logLoop
-	workers    sync.WaitGroup // flushLoop, each compactLoop, tendLoop
+	workers    sync.WaitGroup // prepareLoop, flushLoop, each compactLoop, tendLoop
 }
 
 // failure gives the error that ended writing, or nil.
@@ -158,7 +159,7 @@ func (t *Tree) shut() error {
 	<-t.idle
 	t.memory.Close()
 	t.cache.Close()
-	return errors.Join(t.sweep(), t.manifest.Close(), t.lock.Close())
+	return errors.Join(t.sweep(), t.log.DropNext(), t.manifest.Close(), t.lock.Close())
 }
 
 // sweep discards the tables that no version holds any more.

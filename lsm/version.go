@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"sync/atomic"
@@ -31,6 +32,17 @@ type mem struct {
 	first    uint64        // its first segment
 	segments int           // how many; owned by the log's goroutine
 	flushed  chan struct{} // closed when its records are in tables
+}
+
+// appendTo appends all records, encoded for the log.
+func (m *mem) appendTo(dst []byte) []byte {
+	v := m.View(0, math.MaxUint64)
+	defer v.Close()
+	for i := range v.Len() {
+		r := v.At(i)
+		dst = base.AppendRecord(dst, &r)
+	}
+	return dst
 }
 
 // A tableFile is a live table. Its reader is opened on first use.

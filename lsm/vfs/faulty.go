@@ -182,6 +182,9 @@ func (f *faultyFile) sync(k Kind, do func() error) error {
 	return err
 }
 
+// WriteBack is no operation of its own: it changes nothing.
+func (f *faultyFile) WriteBack(off, n int64) { f.file.WriteBack(off, n) }
+
 func (f *faultyFile) Truncate(size int64) error {
 	return f.fs.do(Op{Kind: OpTruncate, Name: f.name, Len: size}, func() error { return f.file.Truncate(size) })
 }

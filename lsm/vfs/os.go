@@ -164,6 +164,7 @@ func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
 func (f *osFile) Close() error              { return osError(f.file.Close()) }
 func (f *osFile) Sync() error               { return osError(f.file.Sync()) }
 func (f *osFile) SyncData() error           { return osError(f.syncData()) }
+func (f *osFile) WriteBack(off, n int64)    { f.writeBack(off, n) }
 func (f *osFile) Truncate(size int64) error { return osError(f.file.Truncate(size)) }
 
 func (f *osFile) Allocate(off, n int64) error {

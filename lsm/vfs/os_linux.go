@@ -35,6 +35,13 @@ func (f *osFile) syncData() error {
 	return f.failed("fdatasync", s.err)
 }
 
+func (f *osFile) writeBack(off, n int64) {
+	_ = f.raw.Control(func(fd uintptr) {
+		// An error stays with the file, for the next fsync to report.
+		_ = unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE)
+	})
+}
+
 func (f *osFile) allocate(off, n int64) error {
 	var err error
 	if f.raw.Control(func(fd uintptr) {

@@ -48,6 +48,10 @@ type File interface {
 	// SyncData makes data, and the metadata needed to read it back, durable
 	// (fdatasync).
 	SyncData() error
+	// WriteBack asks for [off, off+n) to be brought to the disk soon, so that a
+	// later sync finds little to do. It makes nothing durable, may do nothing, and
+	// may wait for a busy disk; what goes wrong is told by the sync.
+	WriteBack(off, n int64)
 	Truncate(size int64) error
 	// Allocate reserves space for [off, off+n) where the file system can. The
 	// size of the file grows to off+n if it was smaller.

@@ -39,6 +39,7 @@ const (
 	maxBitsPerKey     = 64
 
 	writeBytes       = 256 << 10 // of one write
+	writeBackBytes   = 1 << 20   // of what is on its way to the disk at a time
 	recordExtraBytes = 16        // that a plain record takes beyond key and value
 )
 
@@ -79,9 +80,10 @@ type Writer struct {
 	meta Meta
 	err  error
 
-	buf  []byte // not yet written
-	off  uint64 // where buf goes
-	hash *xxhash.Digest
+	buf     []byte // not yet written
+	off     uint64 // where buf goes
+	started uint64 // up to which write-back was begun
+	hash    *xxhash.Digest
 
 	block    blockWriter
 	packed   []byte // memory for compression
@@ -178,6 +180,12 @@ func (w *Writer) flush(n int) {
 	}
 	w.hash.Write(w.buf)
 	w.off += uint64(len(w.buf))
+	if n := w.off - w.started; n >= writeBackBytes {
+		// The sync at the end would otherwise bring all of it to the disk at once,
+		// and the log would wait behind that.
+		w.f.WriteBack(int64(w.started), int64(n))
+		w.started = w.off
+	}
 	w.buf = w.buf[:0]
 }
 

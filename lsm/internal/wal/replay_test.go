@@ -16,7 +16,7 @@ import (
 const segmentBytes = 1024
 
 func writerOptions(fs vfs.FS, next *uint64) WriterOptions {
-	return WriterOptions{FS: fs, Dir: "log", SegmentBytes: segmentBytes, Free: 2, Number: func() uint64 {
+	return WriterOptions{FS: fs, Dir: "log", SegmentBytes: segmentBytes, Segments: 2, Number: func() uint64 {
 		*next++
 		return *next
 	}}
@@ -30,7 +30,7 @@ func chain(t testing.TB, fs vfs.FS) (payloads []string) {
 	require.NoError(t, fs.MkdirAll("log"))
 	require.NoError(t, fs.SyncDir("."))
 	var next uint64
-	w := NewWriter(writerOptions(fs, &next), Position{}, nil)
+	w := NewWriter(writerOptions(fs, &next), Position{}, nil, nil)
 	for s := range 3 {
 		require.NoError(t, w.Rotate(group1("")))
 		payloads = append(payloads, "")
@@ -172,7 +172,7 @@ func TestRecycled(t *testing.T) {
 	fs := vfs.NewMem(1)
 	require.NoError(t, fs.MkdirAll("log"))
 	var next uint64
-	w := NewWriter(writerOptions(fs, &next), Position{}, nil)
+	w := NewWriter(writerOptions(fs, &next), Position{}, nil, nil)
 	for range 3 {
 		require.NoError(t, w.Rotate(group1("")))
 		for g := range 5 {
@@ -197,7 +197,7 @@ func TestLazyTail(t *testing.T) {
 	fs := vfs.NewMem(1)
 	require.NoError(t, fs.MkdirAll("log"))
 	var next uint64
-	w := NewWriter(writerOptions(fs, &next), Position{}, nil)
+	w := NewWriter(writerOptions(fs, &next), Position{}, nil, nil)
 	require.NoError(t, w.Rotate(group1("")))
 	require.NoError(t, fs.SyncDir("."))
 	for g := range 8 {
@@ -219,7 +219,7 @@ func TestForgedGroup(t *testing.T) {
 	fs := vfs.NewMem(1)
 	require.NoError(t, fs.MkdirAll("log"))
 	var next uint64
-	w := NewWriter(writerOptions(fs, &next), Position{}, nil)
+	w := NewWriter(writerOptions(fs, &next), Position{}, nil, nil)
 	require.NoError(t, w.Rotate(group1("")))
 	head := binary.LittleEndian.AppendUint32(nil, 0)
 	head = binary.LittleEndian.AppendUint32(head, 8000)
@@ -253,4 +253,50 @@ func FuzzReplay(f *testing.F) {
 		require.NoError(t, err)
 		replayed(fs, 1)
 	})
+}
+
+// TestPrepare: a segment that was made ahead costs the log's goroutine one write
+// and one sync, and one that is never used hurts nobody.
+func TestPrepare(t *testing.T) {
+	disk := vfs.NewMem(1)
+	var ops []vfs.Kind
+	fs := vfs.Faulty(disk, func(op vfs.Op) error {
+		if op.Kind.Changes() || op.Kind.Syncs() {
+			ops = append(ops, op.Kind)
+		}
+		return nil
+	})
+	require.NoError(t, fs.MkdirAll("log"))
+	require.NoError(t, fs.SyncDir("."))
+	var next uint64
+	w := NewWriter(writerOptions(fs, &next), Position{}, nil, nil)
+	require.NoError(t, w.Rotate(group1("first")))
+	for range 3 {
+		require.NoError(t, w.Write(group1("more")))
+		require.NoError(t, w.Sync())
+		require.NoError(t, w.Prepare())
+		require.NoError(t, w.Prepare(), "there is one already")
+		ops = nil
+		require.NoError(t, w.Rotate(group1("next")))
+		require.Equal(t, []vfs.Kind{vfs.OpWrite, vfs.OpSyncData}, ops)
+	}
+	require.NoError(t, w.Prepare())
+	var numbers []uint64
+	for n := range next {
+		numbers = append(numbers, n+1)
+	}
+	for _, crashed := range []vfs.FS{disk.Strict(), disk.Crash(1), disk.Crash(2)} {
+		n := 0
+		r, err := Replay(crashed, "log", 1, numbers, func(uint64, int64, []byte) error { n++; return nil })
+		require.NoError(t, err)
+		require.Equal(t, []uint64{1, 2, 3, 4}, r.Live)
+		require.Equal(t, 7, n)
+	}
+	live, idle := w.Segments()
+	require.Equal(t, []int{4, 1}, []int{live, idle})
+	require.NoError(t, w.Release(4))
+	live, idle = w.Segments()
+	require.Equal(t, []int{1, 1}, []int{live, idle}, "the allotment is two")
+	require.NoError(t, w.Close())
+	require.NoError(t, w.DropNext())
 }

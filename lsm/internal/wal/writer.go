@@ -13,6 +13,9 @@ import (
 // MaxGroupBytes bounds the records of one group.
 const MaxGroupBytes = 1 << 30
 
+// writeBackBytes is how much is written before the disk is asked to begin with it.
+const writeBackBytes = 1 << 20
+
 // WriterOptions says where and how large segments are.
 type WriterOptions struct {
 	FS  vfs.FS
@@ -22,8 +25,9 @@ type WriterOptions struct {
 	// Number gives the number of the next file: above every number ever used
 	// in the directory, so that a recycled file never holds a valid group.
 	Number func() uint64
-	// Free is how many released segments are kept for recycling.
-	Free int
+	// Segments is the log's allotment: released segments are kept for recycling
+	// while there are no more than that in all. More may be in use.
+	Segments int
 }
 
 // A Position is a place in the chain of groups.
@@ -40,26 +44,40 @@ type Position struct {
 // error from Sync, nothing more is written: the kernel may have dropped the
 // dirty pages, and a retry would call durable what is not.
 type Writer struct {
-	o      WriterOptions
-	file   vfs.File // nil before the first Rotate
-	at     Position // of the last group
-	number uint64   // of the segment that file is
-	off    int64    // where its next group goes
-	synced uint64   // highest sequence known to be durable
-	err    error
+	o       WriterOptions
+	file    vfs.File // nil before the first Rotate
+	at      Position // of the last group
+	number  uint64   // of the segment that file is
+	off     int64    // where its next group goes
+	started int64    // up to which write-back was begun
+	synced  uint64   // highest sequence known to be durable
+	err     error
 
-	free struct {
+	making chan struct{} // capacity 1: a semaphore around making a segment
+	next   *segment      // made ahead by Prepare, nil if there is none; owned by who holds making
+	free   struct {
 		sync.Mutex
-		live []uint64 // segments in use, ascending
-		idle []uint64 // released, to be recycled
+		live  []uint64 // segments in use, ascending
+		idle  []uint64 // released, to be recycled
+		ahead int      // 1 while there is a next one
 	}
 }
 
+// A segment is a file with its header, durable under its name, and no group.
+//
+// Invariant: its number is above that of the segment in use, which is why one is
+// made at a time, and used before another is made.
+type segment struct {
+	file   vfs.File
+	number uint64
+}
+
 // NewWriter continues the chain after at. Live are the numbers of the segments
-// in the directory, ascending.
-func NewWriter(o WriterOptions, at Position, live []uint64) *Writer {
-	w := &Writer{o: o, at: at, synced: at.Sequence}
+// that hold groups, ascending; idle those that hold none that matter.
+func NewWriter(o WriterOptions, at Position, live, idle []uint64) *Writer {
+	w := &Writer{o: o, at: at, synced: at.Sequence, making: make(chan struct{}, 1)}
 	w.free.live = append(w.free.live, live...)
+	w.free.idle = append(w.free.idle, idle...)
 	return w
 }
 
@@ -78,7 +96,7 @@ func (w *Writer) Unsynced() bool { return w.synced < w.at.Sequence }
 // Rotate syncs the current segment and begins the next one with the group b
 // (see Write), which may be without records. On return that is durable, and so
 // is the segment's name. When Rotate fails with vfs.ErrNoSpace the current
-// segment goes on.
+// segment goes on. After a Prepare it costs one small write and its sync.
 //
 // Invariant: a segment in use begins with a valid group, so that recovery knows
 // the sequence from there.
@@ -86,68 +104,121 @@ func (w *Writer) Rotate(b []byte) error {
 	if err := w.Sync(); err != nil {
 		return err
 	}
-	number := w.o.Number()
-	g, err := w.next(b, number)
+	s, err := w.take()
 	if err != nil {
-		return err
+		return w.refuse(err)
 	}
-	g.seal(b, base.HeaderBytes)
-	f, err := w.create(number, b)
-	if err != nil {
-		if !errors.Is(err, vfs.ErrNoSpace) {
-			w.err = err
+	g, err := w.follow(b, s.number)
+	if err == nil {
+		g.seal(b, base.HeaderBytes)
+		if _, err = s.file.WriteAt(b, base.HeaderBytes); err == nil {
+			err = s.file.SyncData()
 		}
-		return err
+	}
+	if err != nil {
+		return w.refuse(w.discard(s, fmt.Errorf("lsm: beginning log segment %d: %w", s.number, err)))
 	}
 	if w.file != nil {
 		if err := w.file.Close(); err != nil {
 			w.err = fmt.Errorf("lsm: closing a log segment: %w", err)
-			return errors.Join(w.err, f.Close())
+			return errors.Join(w.err, s.file.Close())
 		}
 	}
-	w.file, w.number, w.off = f, number, base.HeaderBytes+int64(len(b))
-	w.at = Position{Segment: number, Sequence: g.sequence, End: w.off}
-	w.synced = g.sequence
+	w.file, w.number, w.off = s.file, s.number, base.HeaderBytes+int64(len(b))
+	w.at = Position{Segment: s.number, Sequence: g.sequence, End: w.off}
+	w.synced, w.started = g.sequence, w.off
 	w.free.Lock()
-	w.free.live = append(w.free.live, number)
+	w.free.live = append(w.free.live, s.number)
 	w.free.Unlock()
 	return nil
 }
 
-// create makes segment number with its first group, from a released segment if
-// there is any.
-func (w *Writer) create(number uint64, first []byte) (vfs.File, error) {
-	name := path.Join(w.o.Dir, base.LogName(number))
-	f, err := w.recycle(name)
-	if err == nil && f == nil {
-		f, err = w.o.FS.Create(name)
+// refuse notes an error of a rotation that ends the log.
+func (w *Writer) refuse(err error) error {
+	if !errors.Is(err, vfs.ErrNoSpace) {
+		w.err = err
+	}
+	return err
+}
+
+// Prepare makes the next segment, unless there is one, so that Rotate need not.
+// It may be called by any one goroutine at a time. After an error other than
+// vfs.ErrNoSpace the log must not go on.
+func (w *Writer) Prepare() error {
+	w.making <- struct{}{}
+	defer func() { <-w.making }()
+	if w.next != nil {
+		return nil
+	}
+	s, err := w.create()
+	if err == nil {
+		w.setNext(s)
+	}
+	return err
+}
+
+// take gives the segment that was made ahead, or makes one.
+func (w *Writer) take() (*segment, error) {
+	w.making <- struct{}{}
+	defer func() { <-w.making }()
+	if s := w.next; s != nil {
+		w.setNext(nil)
+		return s, nil
+	}
+	return w.create()
+}
+
+// setNext is called by who holds making.
+func (w *Writer) setNext(s *segment) {
+	w.next = s
+	w.free.Lock()
+	w.free.ahead = 0
+	if s != nil {
+		w.free.ahead = 1
+	}
+	w.free.Unlock()
+}
+
+// create makes a segment, from a released one if there is any.
+func (w *Writer) create() (*segment, error) {
+	s := &segment{number: w.o.Number()}
+	name := w.name(s.number)
+	var err error
+	if s.file, err = w.recycle(name); err == nil && s.file == nil {
+		s.file, err = w.o.FS.Create(name)
 	}
 	if err == nil {
 		// Without room for all of it, a segment that grows will do.
-		if aerr := f.Allocate(0, w.o.SegmentBytes); aerr != nil && !errors.Is(aerr, vfs.ErrNoSpace) {
+		if aerr := s.file.Allocate(0, w.o.SegmentBytes); aerr != nil && !errors.Is(aerr, vfs.ErrNoSpace) {
 			err = aerr
 		}
 	}
 	if err == nil {
-		header := base.AppendHeader(nil, base.LogMagic, base.Header{Version: Version, Number: number})
-		_, err = f.WriteAt(append(header, first...), 0)
+		_, err = s.file.WriteAt(base.AppendHeader(nil, base.LogMagic, base.Header{Version: Version, Number: s.number}), 0)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = s.file.Sync()
 	}
 	if err == nil {
 		// Groups are acknowledged only in a file whose name is durable.
 		err = w.o.FS.SyncDir(w.o.Dir)
 	}
 	if err != nil {
-		if f != nil {
-			f.Close()
-			w.o.FS.Remove(name) // an empty leftover; recovery removes it too
-		}
-		return nil, fmt.Errorf("lsm: creating log segment %s: %w", name, err)
+		return nil, w.discard(s, fmt.Errorf("lsm: creating log segment %s: %w", name, err))
 	}
-	return f, nil
+	return s, nil
 }
+
+// discard gives up a segment that cannot be used, because of err.
+func (w *Writer) discard(s *segment, err error) error {
+	if s.file != nil {
+		s.file.Close()
+		w.o.FS.Remove(w.name(s.number)) // an empty leftover; recovery removes it too
+	}
+	return err
+}
+
+func (w *Writer) name(number uint64) string { return path.Join(w.o.Dir, base.LogName(number)) }
 
 // recycle renames a released segment to name. It returns nil when there is none.
 func (w *Writer) recycle(name string) (vfs.File, error) {
@@ -160,7 +231,7 @@ func (w *Writer) recycle(name string) (vfs.File, error) {
 	old := w.free.idle[n-1]
 	w.free.idle = w.free.idle[:n-1]
 	w.free.Unlock()
-	if err := w.o.FS.Rename(path.Join(w.o.Dir, base.LogName(old)), name); err != nil {
+	if err := w.o.FS.Rename(w.name(old), name); err != nil {
 		return nil, err
 	}
 	return w.o.FS.OpenReadWrite(name)
@@ -172,7 +243,7 @@ func (w *Writer) Write(b []byte) error {
 	if w.err != nil {
 		return w.err
 	}
-	g, err := w.next(b, w.number)
+	g, err := w.follow(b, w.number)
 	if err != nil {
 		return err
 	}
@@ -187,12 +258,17 @@ func (w *Writer) Write(b []byte) error {
 		return err
 	}
 	w.off += int64(len(b))
+	if n := w.off - w.started; n >= writeBackBytes {
+		// A lazy log is synced seldom: then there must not be much to do.
+		w.file.WriteBack(w.started, n)
+		w.started = w.off
+	}
 	w.at = Position{Segment: w.number, Sequence: g.sequence, End: w.off}
 	return nil
 }
 
-// next gives the header of the group that follows the last one.
-func (w *Writer) next(b []byte, segment uint64) (group, error) {
+// follow gives the header of the group that follows the last one.
+func (w *Writer) follow(b []byte, segment uint64) (group, error) {
 	n := len(b) - GroupHeaderBytes
 	if n > MaxGroupBytes {
 		return group{}, fmt.Errorf("lsm: a log group of %d bytes is above the limit of %d: submit smaller batches", n, MaxGroupBytes)
@@ -218,7 +294,7 @@ func (w *Writer) Sync() error {
 		w.err = fmt.Errorf("lsm: syncing the log: %w", err)
 		return w.err
 	}
-	w.synced = w.at.Sequence
+	w.synced, w.started = w.at.Sequence, w.off
 	return nil
 }
 
@@ -228,16 +304,17 @@ func (w *Writer) Release(number uint64) error {
 	var remove []uint64
 	w.free.Lock()
 	for len(w.free.live) > 0 && w.free.live[0] < number {
-		if s := w.free.live[0]; len(w.free.idle) < w.o.Free {
-			w.free.idle = append(w.free.idle, s)
-		} else {
-			remove = append(remove, s)
-		}
+		w.free.idle = append(w.free.idle, w.free.live[0])
 		w.free.live = w.free.live[1:]
+	}
+	if n := len(w.free.live) + w.free.ahead + len(w.free.idle) - w.o.Segments; n > 0 {
+		n = min(n, len(w.free.idle))
+		remove = append(remove, w.free.idle[:n]...)
+		w.free.idle = w.free.idle[n:]
 	}
 	w.free.Unlock()
 	for _, s := range remove {
-		if err := w.o.FS.Remove(path.Join(w.o.Dir, base.LogName(s))); err != nil {
+		if err := w.o.FS.Remove(w.name(s)); err != nil {
 			return fmt.Errorf("lsm: removing a log segment: %w", err)
 		}
 	}
@@ -248,7 +325,19 @@ func (w *Writer) Release(number uint64) error {
 func (w *Writer) Segments() (live, idle int) {
 	w.free.Lock()
 	defer w.free.Unlock()
-	return len(w.free.live), len(w.free.idle)
+	return len(w.free.live), len(w.free.idle) + w.free.ahead
+}
+
+// DropNext closes the segment that was made ahead. No Prepare follows.
+func (w *Writer) DropNext() error {
+	w.making <- struct{}{}
+	defer func() { <-w.making }()
+	s := w.next
+	if s == nil {
+		return nil
+	}
+	w.setNext(nil)
+	return s.file.Close()
 }
 
 // Close syncs what was written, gives back the space allocated beyond it, and

@@ -229,6 +229,8 @@ func (s *suite) allocate() {
 	s.NoError(f.Allocate(1, 2))
 	s.want(f, "abc\x00\x00\x00\x00\x00")
 	s.NoError(f.Allocate(8192, 4096))
+	f.WriteBack(0, 8)
+	f.WriteBack(1<<40, 1) // behind the end: a hint all the same
 	size, err := f.Size()
 	s.NoError(err)
 	s.EqualValues(12288, size)
