@@ -247,8 +247,8 @@ func TestDamagedLog(t *testing.T) {
 	w.disk = vfs.NewMem(1)
 	o := small(w.disk)
 	o.pick = neverPick
-	from := newWriter(3, 20, 40)
-	for range 3 { // each opening begins a segment
+	from := newWriter(3, 20, 800)
+	for range 3 { // each opening begins a segment, and keeps the last: it is not short
 		tree := open(t, o)
 		for range 12 {
 			b := from.batch()
@@ -261,7 +261,7 @@ func TestDamagedLog(t *testing.T) {
 	logs := filesOf(t, disk, "db", ".log")
 	require.Len(t, logs, 3)
 	damaged, torn, harmless := 0, 0, 0
-	step := int64(11)
+	step := int64(61)
 	if torture {
 		step = 1
 	}

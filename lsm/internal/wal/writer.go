@@ -328,7 +328,7 @@ func (w *Writer) Segments() (live, idle int) {
 	return len(w.free.live), len(w.free.idle) + w.free.ahead
 }
 
-// DropNext closes the segment that was made ahead. No Prepare follows.
+// DropNext removes the segment that was made ahead. No Prepare follows.
 func (w *Writer) DropNext() error {
 	w.making <- struct{}{}
 	defer func() { <-w.making }()
@@ -337,7 +337,13 @@ func (w *Writer) DropNext() error {
 		return nil
 	}
 	w.setNext(nil)
-	return s.file.Close()
+	if err := s.file.Close(); err != nil {
+		return err
+	}
+	if err := w.o.FS.Remove(w.name(s.number)); err != nil {
+		return fmt.Errorf("lsm: removing a log segment: %w", err)
+	}
+	return nil
 }
 
 // Close syncs what was written, gives back the space allocated beyond it, and
