@@ -15,7 +15,7 @@ type stats struct {
 	flushes, flushedBytes                           atomic.Uint64
 	compactions, readBytes, compactedBytes, purged  atomic.Uint64
 	tableReads, falsePositives                      atomic.Uint64
-	setAside                                        atomic.Uint64
+	setAside, scrubs, scrubbedBytes                 atomic.Uint64
 }
 
 // Metrics is a snapshot of what a tree has done since Open and what it holds.
@@ -52,6 +52,8 @@ type Metrics struct {
 
 	SetAside      uint64 // damaged tables since Open
 	DamagedRanges int    // that are not healed
+
+	Scrubs, ScrubbedBytes uint64 // rounds over all tables; bytes verified
 }
 
 // WriteAmplification is what tables cost in writes for each byte flushed.
@@ -72,7 +74,7 @@ func (t *Tree) Metrics() Metrics {
 		Compactions: s.compactions.Load(), CompactionReadBytes: s.readBytes.Load(), CompactedBytes: s.compactedBytes.Load(),
 		Purged: s.purged.Load(), Orphans: s.orphans.Load(),
 		TableReads: s.tableReads.Load(), FalsePositives: s.falsePositives.Load(), JoinLimits: s.joinLimits.Load(),
-		SetAside: s.setAside.Load(),
+		SetAside: s.setAside.Load(), Scrubs: s.scrubs.Load(), ScrubbedBytes: s.scrubbedBytes.Load(),
 	}
 	v := t.acquire()
 	if v == nil {
@@ -121,6 +123,6 @@ func (m Metrics) String() string {
 	line("cache", "%d records, %d bytes, %d hits, %d misses, %d fills dropped",
 		m.CacheRecords, m.CacheBytes, m.CacheHits, m.CacheMisses, m.CacheDropped)
 	line("reads", "%d of tables, %d false positives, %d joins cut short", m.TableReads, m.FalsePositives, m.JoinLimits)
-	line("damage", "%d tables set aside, %d ranges not healed", m.SetAside, m.DamagedRanges)
+	line("damage", "%d tables set aside, %d ranges not healed, %d scrubs, %d bytes scrubbed", m.SetAside, m.DamagedRanges, m.Scrubs, m.ScrubbedBytes)
 	return b.String()
 }

@@ -51,6 +51,7 @@ func Open(dir string, o *Options) (*Tree, error) {
 		idle:        make(chan struct{}),
 		failed:      make(chan struct{}),
 		stopping:    make(chan struct{}),
+		ending:      make(chan struct{}),
 		closeDone:   make(chan struct{}),
 	}
 	t.mu.busy = map[*run]bool{}
@@ -97,6 +98,10 @@ func (t *Tree) start() {
 	go t.tendLoop()
 	for range compactors() {
 		go t.compactLoop()
+	}
+	if t.o.ScrubBytesPerSecond > 0 {
+		t.workers.Add(1)
+		go t.scrubLoop()
 	}
 	t.rest.timer.Reset(restAfter)
 	t.queue.Kick() // recovery may have filled the memtable

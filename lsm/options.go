@@ -106,6 +106,10 @@ type Options struct {
 	// goroutine that did it, and must not wait for the tree. Damaged has what was
 	// lost before.
 	OnDamage func(Range)
+	// ScrubBytesPerSecond, when set, has all tables verified again and again in the
+	// background at this rate, with at least an hour between two rounds, and bounds
+	// the rate of Scrub. Default 0: none in the background, Scrub at full speed.
+	ScrubBytesPerSecond int64
 	// GroupDone is called on the log's goroutine after the completions of a
 	// group have run. It must not block.
 	GroupDone func()
@@ -193,6 +197,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("%w: Slices is %d, set a power of two up to %d", ErrInvalid, o.Slices, maxSlices)
 	case o.Compression > NoCompression:
 		return fmt.Errorf("%w: Compression is %d, set S2 or NoCompression", ErrInvalid, o.Compression)
+	case o.ScrubBytesPerSecond < 0:
+		return fmt.Errorf("%w: ScrubBytesPerSecond is negative", ErrInvalid)
 	case (o.Join == nil) != (o.Dots == nil):
 		return fmt.Errorf("%w: set both Join and Dots, or neither", ErrInvalid)
 	}

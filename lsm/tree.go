@@ -52,6 +52,7 @@ type Tree struct {
 	stopping    chan struct{} // closed when the background is to end
 	stopped     atomic.Bool   // the same, to be polled
 	closing     atomic.Bool   // Close has begun, and has closed the queue
+	ending      chan struct{} // closed by Close at its beginning
 	full        atomic.Bool   // the last flush found no space
 	stats       stats
 
@@ -64,7 +65,7 @@ type Tree struct {
 		bottoms   int           // how many of those make a bottom
 		dead      []*tableFile
 		suspects  []*tableFile // damaged, to be set aside
-		versions  int          // that are held
+		versions  int          // that are held, and pinned tables
 		logDone   bool         // logLoop has ended
 		closed    bool
 		err       error // of the first failure
@@ -72,7 +73,7 @@ type Tree struct {
 	closeDone  chan struct{} // closed when Close has finished; closeErr is set before
 	closeErr   error
 	background sync.WaitGroup // logLoop
-	workers    sync.WaitGroup // prepareLoop, flushLoop, each compactLoop, tendLoop
+	workers    sync.WaitGroup // prepareLoop, flushLoop, each compactLoop, tendLoop, scrubLoop
 }
 
 // failure gives the error that ended writing, or nil.
@@ -137,6 +138,7 @@ func (t *Tree) Close() error {
 	err := t.failure()
 	t.queue.Close(ErrClosed)
 	t.closing.Store(true)
+	close(t.ending)
 	t.queue.Kick()
 	kick(t.room)
 	t.background.Wait()

@@ -154,6 +154,12 @@ func (t *Tree) release(v *version) {
 			dead = append(dead, f)
 		}
 	}
+	t.bury(dead)
+}
+
+// bury leaves tables that nothing holds any more to the janitor, after one holder
+// has gone.
+func (t *Tree) bury(dead []*tableFile) {
 	t.mu.Lock()
 	t.mu.dead = append(t.mu.dead, dead...)
 	t.mu.versions--
