@@ -201,7 +201,7 @@ func (t *Tree) compact(j *job) error {
 	var cursors []cursor
 	edit := manifest.Edit{}
 	for _, r := range j.runs {
-		cursors = append(cursors, &runCursor{files: r.files, hi: math.MaxUint64})
+		cursors = append(cursors, &runCursor{v: j.v, files: r.files, hi: math.MaxUint64})
 		for _, f := range r.files {
 			edit.Remove = append(edit.Remove, f.ID)
 		}

@@ -66,7 +66,7 @@ func (t *Tree) mergeLocked(v *version) *job {
 				continue
 			}
 			m.todo = slices.Delete(m.todo, i, i+1)
-			if settled(runs) {
+			if v.settled(runs) {
 				i--
 				continue
 			}
@@ -78,12 +78,12 @@ func (t *Tree) mergeLocked(v *version) *job {
 }
 
 // settled reports whether a merge of the runs would give what is there.
-func settled(runs []*run) bool {
+func (v *version) settled(runs []*run) bool {
 	if len(runs) == 0 {
 		return true
 	}
 	return len(runs) == 1 && runs[0].level == compaction.Bottom && !slices.ContainsFunc(runs[0].files, func(f *tableFile) bool {
-		return f.Tombstones+f.Expiring > 0
+		return f.Tombstones+f.Expiring > 0 || len(v.dropped[f.ID]) > 0
 	})
 }
 

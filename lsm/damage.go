@@ -124,7 +124,7 @@ func (t *Tree) isolateHeld(lost *[]Range) error {
 		if r == nil {
 			continue // a compaction was faster, and has read all of it
 		}
-		e := manifest.Edit{Remove: []uint64{f.ID}, Damage: f.damage()}
+		e := manifest.Edit{Remove: []uint64{f.ID}, Damage: f.damage(t.manifest.State().Dropped[f.ID])}
 		err := t.changeBelow(stale{lo: f.MinToken, hi: f.MaxToken}, func() error {
 			return t.editHeld(e, func(v *version) { v.exchange(r, f) })
 		})
@@ -144,12 +144,12 @@ func (t *Tree) isolateHeld(lost *[]Range) error {
 	return nil
 }
 
-// damage is what is lost with the table.
-func (f *tableFile) damage() []manifest.Damage {
-	return []manifest.Damage{{
-		Part:   manifest.Part{File: f.ID, Span: base.Span{Lo: f.MinToken, Hi: f.MaxToken}},
-		MaxDot: f.MaxDot,
-	}}
+// damage is what is lost with the table, of which some was dropped before.
+func (f *tableFile) damage(dropped base.Spans) (lost []manifest.Damage) {
+	for _, span := range f.left(dropped) {
+		lost = append(lost, manifest.Damage{Part: manifest.Part{File: f.ID, Span: span}, MaxDot: f.MaxDot})
+	}
+	return lost
 }
 
 // putAside renames a damaged file to a name that nothing looks for, and removes

@@ -46,6 +46,7 @@ func (c *viewCursor) Close() error {
 type runCursor struct {
 	files  []*tableFile // the one that is walked and those still to come
 	lo, hi uint64
+	v      *version    // says what of the tables was dropped
 	it     *table.Iter // nil before the first table and after the last
 	err    error
 }
@@ -54,7 +55,10 @@ func (c *runCursor) Next() bool {
 	for {
 		switch {
 		case c.it != nil && c.it.Next():
-			return true
+			if !c.v.hides(c.files[0], c.it.Record().Token) {
+				return true
+			}
+			continue
 		case c.err != nil:
 			return false
 		case c.it != nil:

@@ -15,6 +15,7 @@ type stats struct {
 	flushes, flushedBytes                           atomic.Uint64
 	compactions, readBytes, compactedBytes, purged  atomic.Uint64
 	tableReads, falsePositives                      atomic.Uint64
+	ingestedBytes                                   atomic.Uint64
 	setAside, scrubs, scrubbedBytes                 atomic.Uint64
 }
 
@@ -50,6 +51,8 @@ type Metrics struct {
 	TableReads, FalsePositives uint64 // reads of a table; those that found nothing
 	JoinLimits                 uint64 // joins that a limit of vclock cut short
 
+	IngestedBytes uint64 // in tables made by Ingest
+
 	SetAside      uint64 // damaged tables since Open
 	DamagedRanges int    // that are not healed
 
@@ -74,7 +77,7 @@ func (t *Tree) Metrics() Metrics {
 		Compactions: s.compactions.Load(), CompactionReadBytes: s.readBytes.Load(), CompactedBytes: s.compactedBytes.Load(),
 		Purged: s.purged.Load(), Orphans: s.orphans.Load(),
 		TableReads: s.tableReads.Load(), FalsePositives: s.falsePositives.Load(), JoinLimits: s.joinLimits.Load(),
-		SetAside: s.setAside.Load(), Scrubs: s.scrubs.Load(), ScrubbedBytes: s.scrubbedBytes.Load(),
+		IngestedBytes: s.ingestedBytes.Load(), SetAside: s.setAside.Load(), Scrubs: s.scrubs.Load(), ScrubbedBytes: s.scrubbedBytes.Load(),
 	}
 	v := t.acquire()
 	if v == nil {
@@ -117,7 +120,7 @@ func (m Metrics) String() string {
 	line("memtables", "%d, %d bytes, %d records", m.Memtables, m.MemtableBytes, m.MemtableRecords)
 	line("tables", "%d, %d bytes (%d raw), %d records, %d tombstones, at most %d in a slice, %d orphans removed",
 		m.Tables, m.TableBytes, m.TableRawBytes, m.Records, m.Tombstones, m.MaxRuns, m.Orphans)
-	line("flush", "%d, %d bytes", m.Flushes, m.FlushedBytes)
+	line("flush", "%d, %d bytes; %d bytes ingested", m.Flushes, m.FlushedBytes, m.IngestedBytes)
 	line("compaction", "%d, %d bytes read, %d written, write amplification %.2f, debt %d bytes, %d tombstones purged",
 		m.Compactions, m.CompactionReadBytes, m.CompactedBytes, m.WriteAmplification(), m.DebtBytes, m.Purged)
 	line("cache", "%d records, %d bytes, %d hits, %d misses, %d fills dropped",

@@ -168,7 +168,7 @@ func (r *recovery) lose(m manifest.Table) error {
 	}
 	r.t.o.Logger.Error("lsm: a table is lost", "error", err)
 	r.loss.Remove = append(r.loss.Remove, m.ID)
-	r.loss.Damage = append(r.loss.Damage, f.damage()...)
+	r.loss.Damage = append(r.loss.Damage, f.damage(r.t.manifest.State().Dropped[m.ID])...)
 	return nil
 }
 

@@ -62,7 +62,7 @@ func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
 			return v.lost(token, l)
 		}
 		f := u.find(token)
-		if f == nil || l.settles(f.MaxDot) || !f.admits(token) {
+		if f == nil || l.settles(f.MaxDot) || !f.admits(token) || v.hides(f, token) {
 			continue
 		}
 		table, err := f.open()

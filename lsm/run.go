@@ -119,7 +119,7 @@ func (t *Tree) shapes(v *version) [][]compaction.Run {
 			c := compaction.Run{Level: r.level, Bytes: r.bytes}
 			for _, f := range r.files {
 				c.Records += f.Count
-				c.Purgeable += t.purgeableIn(f)
+				c.Purgeable += min(f.Count, t.purgeableIn(f)+v.droppedIn(f))
 			}
 			all[i][j] = c
 		}

@@ -42,7 +42,7 @@ func (t *Tree) scan(lo, hi uint64, salvage bool) iter.Seq2[Record, error] {
 		}
 		for s := t.slice(lo); lo <= hi && s <= t.slice(hi); s++ {
 			for _, u := range v.slices[s] {
-				cursors = append(cursors, &runCursor{files: u.between(lo, hi), lo: lo, hi: hi})
+				cursors = append(cursors, &runCursor{v: v, files: u.between(lo, hi), lo: lo, hi: hi})
 			}
 		}
 		m := t.newMerger(cursors)

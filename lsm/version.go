@@ -117,6 +117,8 @@ type version struct {
 	slices [][]*run
 	// damaged is what may be missing from the tables.
 	damaged []Range
+	// dropped are the parts of tables that count as not there, by file number.
+	dropped map[uint64]base.Spans
 }
 
 // slice gives the index of a token's slice.
@@ -182,9 +184,11 @@ func (t *Tree) change(f func(v *version)) {
 		v.mems = slices.Clone(old.mems)
 		v.slices = slices.Clone(old.slices)
 	}
-	for _, d := range t.manifest.State().Damaged {
+	state := t.manifest.State()
+	for _, d := range state.Damaged {
 		v.damaged = append(v.damaged, rangeOf(d))
 	}
+	v.dropped = state.Dropped
 	f(v)
 	v.refs.Store(1)
 	for _, m := range v.mems {
@@ -241,7 +245,7 @@ func (v *version) newer(t *Tree, r *Record) vclock.Dot {
 		if !r.Max.Less(u.maxDot) {
 			break
 		}
-		if f := u.find(r.Token); f != nil && r.Max.Less(f.MaxDot) && f.admits(r.Token) {
+		if f := u.find(r.Token); f != nil && r.Max.Less(f.MaxDot) && f.admits(r.Token) && !v.hides(f, r.Token) {
 			if newer.Less(f.MaxDot) {
 				newer = f.MaxDot
 			}
