@@ -48,6 +48,7 @@ type runCursor struct {
 	lo, hi uint64
 	v      *version    // says what of the tables was dropped
 	it     *table.Iter // nil before the first table and after the last
+	in     *opened     // what it walks
 	err    error
 }
 
@@ -66,16 +67,17 @@ func (c *runCursor) Next() bool {
 				return false
 			}
 			c.files, c.it = c.files[1:], nil
+			if c.err = c.in.release(); c.err != nil {
+				return false
+			}
 		}
 		if len(c.files) == 0 {
 			return false
 		}
-		r, err := c.files[0].open()
-		if err != nil {
-			c.err = err
+		if c.in, c.err = c.files[0].open(); c.err != nil {
 			return false
 		}
-		c.it = r.Iter(c.lo, c.hi)
+		c.it = c.in.Iter(c.lo, c.hi)
 	}
 }
 
@@ -86,7 +88,9 @@ func (c *runCursor) Close() error {
 	if c.it == nil {
 		return nil
 	}
-	return c.it.Close()
+	err := errors.Join(c.it.Close(), c.in.release())
+	c.it = nil
+	return err
 }
 
 // A merger walks several cursors as one and joins their records of each key. It
@@ -181,7 +185,13 @@ func (t *Tree) purgeable(r *Record, inputs []*run) bool {
 		if f == nil || r.Max.Less(f.MinDot) || slices.Contains(inputs, u) {
 			continue
 		}
-		if reader, err := f.open(); err != nil || reader.MayContain(r.Token) {
+		o, err := f.open()
+		if err != nil {
+			return false
+		}
+		held := o.MayContain(r.Token)
+		t.releaseAll(o)
+		if held {
 			return false
 		}
 	}

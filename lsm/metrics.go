@@ -49,7 +49,11 @@ type Metrics struct {
 	CacheBytes             int64 // all that it holds in memory
 
 	TableReads, FalsePositives uint64 // reads of a table; those that found nothing
-	JoinLimits                 uint64 // joins that a limit of vclock cut short
+
+	OpenTables     int    // tables with their index and filter in memory
+	MetadataBytes  int64  // of those
+	Opens, Evicted uint64 // times that a table was opened, closed to make room
+	JoinLimits     uint64 // joins that a limit of vclock cut short
 
 	IngestedBytes uint64 // in tables made by Ingest
 
@@ -88,6 +92,8 @@ func (t *Tree) Metrics() Metrics {
 	c := t.cache.Stats()
 	m.CacheHits, m.CacheMisses, m.CacheDropped, m.CacheRecords, m.CacheBytes = c.Hits, c.Misses, c.Dropped, c.Records, c.Bytes
 	m.Segments, m.IdleSegments = t.log.Segments()
+	m.MetadataBytes, m.OpenTables = t.metadata.held()
+	m.Opens, m.Evicted = t.metadata.opens.Load(), t.metadata.evictions.Load()
 	m.Memtables = len(v.mems)
 	for _, mem := range v.mems {
 		m.MemtableBytes += mem.Bytes()
@@ -127,5 +133,6 @@ func (m Metrics) String() string {
 		m.CacheRecords, m.CacheBytes, m.CacheHits, m.CacheMisses, m.CacheDropped)
 	line("reads", "%d of tables, %d false positives, %d joins cut short", m.TableReads, m.FalsePositives, m.JoinLimits)
 	line("damage", "%d tables set aside, %d ranges not healed, %d scrubs, %d bytes scrubbed", m.SetAside, m.DamagedRanges, m.Scrubs, m.ScrubbedBytes)
+	line("metadata", "%d bytes of %d open tables, %d opens, %d evictions", m.MetadataBytes, m.OpenTables, m.Opens, m.Evicted)
 	return b.String()
 }

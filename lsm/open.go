@@ -66,6 +66,8 @@ func Open(dir string, o *Options) (*Tree, error) {
 	if opts.CacheBytes > 0 {
 		t.cache = cache.New(opts.CacheBytes)
 	}
+	t.metadata.limit.Store(opts.metadataBytes)
+	t.metadata.files = opts.MaxOpenFiles
 	r := recovery{t: t}
 	if err := r.run(); err != nil {
 		r.free()

@@ -3,6 +3,7 @@ package lsm
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"math/bits"
 	"time"
 
@@ -83,6 +84,11 @@ type Options struct {
 	// absent keys through. Negative: no filters. Default 10.
 	BitsPerKey float64
 
+	// MaxOpenFiles bounds the tables that are open at a time; one beyond it is
+	// closed and opened again when it is needed. A read needs one, a scan or
+	// compaction one for each run of tables, on top where need be. Default 1000.
+	MaxOpenFiles int
+
 	// Join merges two encoded causal values of a key; Dots gives the lowest and
 	// highest dot in one. Both must be deterministic and must not keep their
 	// arguments. Default: vclock.JoinEncoded and vclock.EncodedDots, which they
@@ -124,6 +130,9 @@ type Options struct {
 	// Logger gets what happens in the background. Nil: silent.
 	Logger *slog.Logger
 
+	// metadataBytes bounds indexes and filters in memory.
+	metadataBytes int64
+
 	// pick chooses compactions, and maxTableBytes is the size at which a table
 	// ends; tests have their own.
 	pick          func(slices [][]compaction.Run, c compaction.Conditions) (compaction.Job, bool)
@@ -138,6 +147,7 @@ const (
 	defaultLogBuffer     = 8 << 20
 	defaultShards        = 32
 	defaultSlices        = 8
+	defaultOpenFiles     = 1000
 	maxSlices            = 4096
 )
 
@@ -164,6 +174,12 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.Slices == 0 {
 		c.Slices = defaultSlices
+	}
+	if c.MaxOpenFiles == 0 {
+		c.MaxOpenFiles = defaultOpenFiles
+	}
+	if c.metadataBytes == 0 {
+		c.metadataBytes = math.MaxInt64
 	}
 	if c.FS == nil {
 		c.FS = vfs.OS
@@ -195,6 +211,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("%w: Shards is %d, set a power of two up to %d", ErrInvalid, o.Shards, memtable.MaxShards)
 	case o.Slices < 0 || o.Slices > maxSlices || bits.OnesCount(uint(o.Slices)) != 1:
 		return fmt.Errorf("%w: Slices is %d, set a power of two up to %d", ErrInvalid, o.Slices, maxSlices)
+	case o.MaxOpenFiles < 0:
+		return fmt.Errorf("%w: MaxOpenFiles is negative", ErrInvalid)
 	case o.Compression > NoCompression:
 		return fmt.Errorf("%w: Compression is %d, set S2 or NoCompression", ErrInvalid, o.Compression)
 	case o.ScrubBytesPerSecond < 0:

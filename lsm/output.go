@@ -80,7 +80,7 @@ func (o *output) end() error {
 		return err
 	}
 	f := &tableFile{t: o.t, Table: manifest.Table{Meta: meta, Slice: uint32(o.slice), Level: o.level, Run: o.run}}
-	f.reader.Store(r)
+	f.adopt(r, 0)
 	o.tables = append(o.tables, f)
 	o.file, o.writer = nil, nil
 	return nil

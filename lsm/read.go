@@ -57,34 +57,53 @@ func (l *lookup) memory(t *Tree, v *version, token uint64, key []byte) {
 
 // tables looks into the tables, highest max dot first.
 func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
+	grace := &t.metadata.grace
+	in := grace.enter(token)
 	for _, u := range v.slices[t.slice(token)] {
 		if l.settles(u.maxDot) {
-			return v.lost(token, l)
+			break
 		}
 		f := u.find(token)
 		if f == nil || l.settles(f.MaxDot) || !f.admits(token) || v.hides(f, token) {
 			continue
 		}
-		table, err := f.open()
-		if err != nil {
+		o := f.pinned()
+		leave(in)
+		if err := l.table(t, f, o, token, key); err != nil {
 			return err
 		}
-		if !table.MayContain(token) {
-			continue
+		in = grace.enter(token)
+	}
+	leave(in)
+	return v.lost(token, l)
+}
+
+// table looks into one table, whose filter admits the token if o has it pinned,
+// and releases the pin.
+func (l *lookup) table(t *Tree, f *tableFile, o *opened, token uint64, key []byte) error {
+	if o == nil {
+		var err error
+		if o, err = f.open(); err != nil {
+			return err
 		}
-		t.stats.tableReads.Add(1)
-		r, ok, err := table.Get(token, key, &l.scratch[l.free])
-		if err != nil {
-			return f.hurt(err)
-		}
-		if ok {
-			l.join(t, &r, true)
-			l.below = true
-		} else {
-			t.stats.falsePositives.Add(1)
+		if !o.MayContain(token) {
+			t.releaseAll(o)
+			return nil
 		}
 	}
-	return v.lost(token, l)
+	t.stats.tableReads.Add(1)
+	r, ok, err := o.Get(token, key, &l.scratch[l.free])
+	t.releaseAll(o)
+	if err != nil {
+		return f.hurt(err)
+	}
+	if ok {
+		l.join(t, &r, true)
+		l.below = true
+	} else {
+		t.stats.falsePositives.Add(1)
+	}
+	return nil
 }
 
 // full looks everywhere, memtables first, and keeps a copy of what it had to read
@@ -179,6 +198,8 @@ func (t *Tree) ReadToken(token uint64, key []byte) (Record, bool, error) {
 
 // needsTables reports, from memory, whether a table may hold more of the key.
 func (l *lookup) needsTables(t *Tree, v *version, token uint64) bool {
+	in := t.metadata.grace.enter(token)
+	defer leave(in)
 	for _, u := range v.slices[t.slice(token)] {
 		if l.settles(u.maxDot) {
 			return false

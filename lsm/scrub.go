@@ -53,7 +53,8 @@ func (f *tableFile) scrub(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return f.hurt(r.Verify(func(n int) error { return f.t.pace(ctx, n) }))
+	err = r.Verify(func(n int) error { return f.t.pace(ctx, n) })
+	return f.hurt(errors.Join(err, r.release()))
 }
 
 // pace waits until it is time to read n bytes more.

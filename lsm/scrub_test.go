@@ -103,6 +103,7 @@ func TestPin(t *testing.T) {
 	it := r.Iter(0, math.MaxUint64)
 	require.True(t, it.Next())
 	require.NoError(t, it.Close())
+	require.NoError(t, r.release())
 	tree.unpin(f)
 	require.NoError(t, tree.sweep())
 	require.NotContains(t, filesOf(t, disk, "db", ".table"), f.name())

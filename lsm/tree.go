@@ -29,6 +29,7 @@ type Tree struct {
 	lookups    sync.Pool // of *lookup
 	memory     *memtable.Pool
 	cache      *cache.Cache // nil: none
+	metadata   metadata
 
 	version  atomic.Pointer[version] // nil after Close
 	active   atomic.Pointer[mem]     // the first mem of version
@@ -161,7 +162,9 @@ func (t *Tree) shut() error {
 	<-t.idle
 	t.memory.Close()
 	t.cache.Close()
-	return errors.Join(t.sweep(), t.log.DropNext(), t.manifest.Close(), t.lock.Close())
+	err := t.sweep()
+	t.releaseAll(t.metadata.close()...)
+	return errors.Join(err, t.log.DropNext(), t.manifest.Close(), t.lock.Close())
 }
 
 // sweep discards the tables that no version holds any more.

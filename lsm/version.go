@@ -45,11 +45,12 @@ func (m *mem) appendTo(dst []byte) []byte {
 	return dst
 }
 
-// A tableFile is a live table. Its reader is opened on first use.
+// A tableFile is a live table. It is opened when it is needed, and may be closed
+// again when it is not: see metadata.
 type tableFile struct {
 	manifest.Table
 	t        *Tree
-	reader   atomic.Pointer[table.Reader]
+	reader   atomic.Pointer[opened]
 	versions atomic.Int64 // that it is in
 	obsolete atomic.Bool  // no manifest names it any more: delete the file
 	suspect  atomic.Bool  // damage was met in it
@@ -59,45 +60,89 @@ type tableFile struct {
 
 func (f *tableFile) name() string { return path.Join(f.t.dir, base.TableName(f.ID)) }
 
-// open gives the reader. Two that open at once keep one.
-func (f *tableFile) open() (*table.Reader, error) {
-	if r := f.reader.Load(); r != nil {
-		return r, nil
-	}
-	file, err := f.t.o.FS.Open(f.name())
-	if err != nil {
-		return nil, f.hurt(fmt.Errorf("lsm: opening a table: %w", err))
-	}
-	r, err := table.Open(file, f.Meta)
-	if err != nil {
-		return nil, errors.Join(f.hurt(err), file.Close())
-	}
-	if !f.reader.CompareAndSwap(nil, r) {
+// open gives the opened table, with a pin for the caller to release.
+func (f *tableFile) open() (*opened, error) {
+	for {
+		in := f.t.metadata.grace.enter(f.ID)
+		o := f.pinned()
+		leave(in)
+		if o != nil {
+			return o, nil
+		}
+		file, err := f.t.o.FS.Open(f.name())
+		if err != nil {
+			return nil, f.hurt(fmt.Errorf("lsm: opening a table: %w", err))
+		}
+		r, err := table.Open(file, f.Meta)
+		if err != nil {
+			return nil, errors.Join(f.hurt(err), file.Close())
+		}
+		if o := f.adopt(r, 1); o != nil {
+			return o, nil
+		}
+		// Somebody else was faster.
 		if err := r.Close(); err != nil {
 			return nil, err
 		}
 	}
-	return f.reader.Load(), nil
+}
+
+// pinned is open from memory: nil when the table is not open. The caller is in
+// the grace.
+func (f *tableFile) pinned() *opened {
+	o := f.reader.Load()
+	if o != nil {
+		o.pins.Add(1)
+		o.touch()
+	}
+	return o
+}
+
+// adopt makes r the table's reader, with a number of pins, unless there is one:
+// then it gives nil.
+func (f *tableFile) adopt(r *table.Reader, pins int64) *opened {
+	o := &opened{Reader: r, f: f, bytes: int64(r.MemoryBytes())}
+	o.pins.Store(1 + pins)
+	if !f.reader.CompareAndSwap(nil, o) {
+		return nil
+	}
+	f.t.releaseAll(f.t.metadata.add(o)...)
+	return o
+}
+
+// releaseAll gives up pins where nobody can be told of a failure.
+func (t *Tree) releaseAll(all ...*opened) {
+	for _, o := range all {
+		if err := o.release(); err != nil {
+			t.o.Logger.Warn("lsm: a table stays open", "error", err)
+		}
+	}
 }
 
 // covers reports whether the token is within the table's range.
 func (f *tableFile) covers(token uint64) bool { return f.MinToken <= token && token <= f.MaxToken }
 
 // admits reports, from memory, whether the table may hold a record of the token.
+// The caller is in the grace.
 func (f *tableFile) admits(token uint64) bool {
 	if !f.covers(token) {
 		return false
 	}
-	r := f.reader.Load()
-	return r == nil || r.MayContain(token)
+	o := f.reader.Load()
+	if o == nil {
+		return true
+	}
+	o.touch()
+	return o.MayContain(token)
 }
 
-// discard closes the reader, and deletes an obsolete file or puts a damaged one
-// aside.
+// discard closes a table that no version has any more, and deletes an obsolete
+// file or puts a damaged one aside.
 func (f *tableFile) discard() error {
 	var err error
-	if r := f.reader.Swap(nil); r != nil {
-		err = r.Close()
+	if o := f.reader.Swap(nil); o != nil {
+		f.t.metadata.remove(o)
+		err = o.release()
 	}
 	switch {
 	case f.aside.Load():
@@ -241,7 +286,13 @@ func (v *version) newer(t *Tree, r *Record) vclock.Dot {
 			newer = d.MaxDot
 		}
 	}
-	for _, u := range v.slices[t.slice(r.Token)] {
+	runs := v.slices[t.slice(r.Token)]
+	if len(runs) == 0 || !r.Max.Less(runs[0].maxDot) {
+		return newer
+	}
+	in := t.metadata.grace.enter(r.Token)
+	defer leave(in)
+	for _, u := range runs {
 		if !r.Max.Less(u.maxDot) {
 			break
 		}

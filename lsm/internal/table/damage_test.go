@@ -62,6 +62,7 @@ func inspect(t testing.TB, f vfs.File, m Meta, want []base.Record) error {
 	if err != nil {
 		return err
 	}
+	defer r.free() // f is the caller's
 	n := 0
 	it := r.Iter(0, math.MaxUint64)
 	for it.Next() {
@@ -245,6 +246,7 @@ func repair(b []byte) {
 			for i := range x.first {
 				sum(x.offset[i], x.offset[i+1])
 			}
+			x.free()
 		}
 	}
 	binary.LittleEndian.PutUint32(b[28:], base.Checksum(binary.LittleEndian.Uint64(b[16:]), 0, b[:28]))

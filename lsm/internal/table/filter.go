@@ -3,8 +3,11 @@ package table
 import (
 	"encoding/binary"
 	"math"
+	"unsafe"
 
 	"github.com/bits-and-blooms/bloom/v3"
+
+	"example.com/kvstore/lsm/internal/offheap"
 )
 
 const (
@@ -22,8 +25,15 @@ const (
 // of a key, so only tokens go in and out here. The zero filter admits every
 // token.
 type filter struct {
-	bloom *bloom.BloomFilter
-	k     int
+	bloom  *bloom.BloomFilter
+	k      int
+	memory []byte // off the Go heap, where the bits are; nil while the filter is built
+}
+
+// free gives the memory of the bits back.
+func (f *filter) free() {
+	offheap.Free(f.memory)
+	*f = filter{}
 }
 
 // locations fills l with where the token's bits are, before the reduction
@@ -78,7 +88,7 @@ func (f *filter) memoryBytes() int {
 	if f.bloom == nil {
 		return 0
 	}
-	return 8 * len(f.bloom.BitSet().Words())
+	return cap(f.memory)
 }
 
 // appendFilter appends
@@ -97,7 +107,8 @@ func appendFilter(dst []byte, f filter) []byte {
 }
 
 // decodeFilter reads what appendFilter wrote. known is false for a scheme of a
-// newer version, ok is false for bytes that are no filter.
+// newer version, ok is false for bytes that are no filter. The filter is the
+// caller's, to be freed.
 func decodeFilter(b []byte) (f filter, known, ok bool) {
 	if len(b) < filterHeadBytes {
 		return filter{}, true, false
@@ -115,9 +126,10 @@ func decodeFilter(b []byte) (f filter, known, ok bool) {
 	if len(b)%8 != 0 || k < 1 || k > maxLocations || words == 0 || m > 64*words || m <= 64*(words-1) {
 		return filter{}, true, false
 	}
-	bits := make([]uint64, words)
+	memory := offheap.Alloc(8 * int(words))
+	bits := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(memory))), words)
 	for i := range bits {
 		bits[i] = binary.LittleEndian.Uint64(b[8*i:])
 	}
-	return filter{bloom: bloom.FromWithM(bits, uint(m), uint(k)), k: k}, true, true
+	return filter{bloom: bloom.FromWithM(bits, uint(m), uint(k)), k: k, memory: memory}, true, true
 }

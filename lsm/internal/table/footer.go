@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/lsm/vfs"
 )
 
@@ -78,7 +79,8 @@ func readFooter(f vfs.File, id uint64) (footer, error) {
 	return foot, nil
 }
 
-// readSection reads the checksummed section in [from, to).
+// readSection reads the checksummed section in [from, to). It is off the Go heap,
+// for the caller to free.
 func readSection(f vfs.File, id, from, to uint64) ([]byte, error) {
 	name := base.TableName(id)
 	// Invariant: to is within the file, so the length is no larger than it.
@@ -86,12 +88,14 @@ func readSection(f vfs.File, id, from, to uint64) ([]byte, error) {
 	if n < 4 || n > maxSectionBytes {
 		return nil, base.Corrupt(name, int64(from), "a section of 4 bytes to 1 GiB", fmt.Sprintf("%d bytes", n))
 	}
-	b := make([]byte, n)
+	b := offheap.Alloc(int(n))
 	if err := readAt(f, name, b, int64(from)); err != nil {
+		offheap.Free(b)
 		return nil, err
 	}
 	b, sum := b[:n-4], binary.LittleEndian.Uint32(b[n-4:])
 	if want := base.Checksum(id, int64(from), b); want != sum {
+		offheap.Free(b)
 		return nil, base.Corrupt(name, int64(from), want, sum)
 	}
 	return b, nil

@@ -32,6 +32,7 @@ func FuzzTable(f *testing.F) {
 			requireDamage(t, err)
 			return
 		}
+		defer r.Close()
 		it, n := r.Iter(0, math.MaxUint64), 0
 		var s Scratch
 		for it.Next() {
@@ -85,6 +86,7 @@ func FuzzIndex(f *testing.F) {
 		if !ok {
 			return
 		}
+		defer x.free()
 		lo, hi := x.blocks(token)
 		if hi < lo {
 			require.True(t, len(x.first) == 0 || token < x.first[0])
@@ -100,7 +102,8 @@ func FuzzFilter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, token uint64) {
 		if x, _, ok := decodeFilter(b); ok {
 			x.mayContain(token)
-			require.LessOrEqual(t, x.memoryBytes(), len(b))
+			require.LessOrEqual(t, len(x.memory), len(b))
+			x.free()
 		}
 	})
 }

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"sort"
+	"unsafe"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/offheap"
 )
 
 // index finds the block of a token. Tokens are hashes, so a position computed
@@ -19,17 +21,34 @@ type index struct {
 	first  []uint64 // first token of each block
 	offset []uint64 // of each block, and the end of the last
 	hint   []uint32
-	scale  uint // leading zero bits of the span of first
+	scale  uint   // leading zero bits of the span of first
+	memory []byte // off the Go heap, where all three are
 }
 
-func newIndex(first, offset []uint64) index {
-	x := index{first: first, offset: offset}
+// newIndex makes room for n blocks. The caller fills first and offset, and then
+// calls orient.
+func newIndex(n int) index {
+	x := index{memory: offheap.Alloc(8*n + 8*(n+1) + 4*(n+1))}
+	words := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(x.memory))), 2*n+1)
+	x.first, x.offset = words[:n:n], words[n:]
+	x.hint = unsafe.Slice((*uint32)(unsafe.Pointer(&x.memory[8*len(words)])), n+1)
+	return x
+}
+
+// free gives the memory back.
+func (x *index) free() {
+	offheap.Free(x.memory)
+	*x = index{}
+}
+
+// orient sets hint and scale.
+func (x *index) orient() {
+	first := x.first
 	n := len(first)
 	if n == 0 {
-		return x
+		return
 	}
 	x.scale = uint(bits.LeadingZeros64(first[n-1] - first[0]))
-	x.hint = make([]uint32, n+1)
 	p := 0
 	for i, t := range first {
 		for last := x.piece(t); p <= last; p++ {
@@ -39,7 +58,6 @@ func newIndex(first, offset []uint64) index {
 	for ; p <= n; p++ {
 		x.hint[p] = uint32(n)
 	}
-	return x
 }
 
 // piece gives the piece of a token at or above the first; tokens above the last
@@ -70,7 +88,7 @@ func (x *index) blocks(token uint64) (lo, hi int) {
 	return lo, hi
 }
 
-func (x *index) memoryBytes() int { return 8*len(x.first) + 8*len(x.offset) + 4*len(x.hint) }
+func (x *index) memoryBytes() int { return cap(x.memory) }
 
 // appendIndexEntry appends first token - previous first token, stored length.
 func appendIndexEntry(dst []byte, delta, length uint64) []byte {
@@ -78,32 +96,38 @@ func appendIndexEntry(dst []byte, delta, length uint64) []byte {
 }
 
 // decodeIndex reads the number of blocks and their entries. The blocks must
-// fill the file from its header to end.
+// fill the file from its header to end. The index is the caller's, to be freed.
 func decodeIndex(b []byte, end uint64) (x index, ok bool) {
 	n, k := binary.Uvarint(b)
 	if k <= 0 || n > uint64(len(b)-k)/2 {
 		return index{}, false
 	}
 	b = b[k:]
-	first, offset := make([]uint64, n), make([]uint64, n+1)
+	x = newIndex(int(n))
+	defer func() {
+		if !ok {
+			x.free()
+		}
+	}()
 	token, off := uint64(0), uint64(base.HeaderBytes)
-	for i := range first {
+	for i := range x.first {
 		delta, k := binary.Uvarint(b)
 		if k <= 0 || token+delta < token {
-			return index{}, false
+			return x, false
 		}
 		length, l := binary.Uvarint(b[k:])
 		if l <= 0 || length < blockTrailerBytes || length > maxStoredBytes {
-			return index{}, false
+			return x, false
 		}
 		b = b[k+l:]
 		token += delta
-		first[i], offset[i] = token, off
+		x.first[i], x.offset[i] = token, off
 		off += length
 	}
-	offset[n] = off
+	x.offset[n] = off
 	if len(b) != 0 || off != end {
-		return index{}, false
+		return x, false
 	}
-	return newIndex(first, offset), true
+	x.orient()
+	return x, true
 }

@@ -7,12 +7,13 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/lsm/vfs"
 )
 
-// A Reader reads a table. It holds the index and the filter in memory and reads
-// blocks with ReadAt; nothing it gives out is unverified. It is safe for
-// concurrent use.
+// A Reader reads a table. It holds the index and the filter in memory, off the
+// Go heap, and reads blocks with ReadAt; nothing it gives out is unverified. It
+// is safe for concurrent use.
 type Reader struct {
 	f      vfs.File
 	name   string
@@ -35,24 +36,48 @@ func Open(f vfs.File, m Meta) (*Reader, error) {
 		return nil, base.Corrupt(r.name, int64(foot.properties), fmt.Sprintf("the table of the manifest, %+v", m), fmt.Sprintf("%+v", found))
 	}
 	r.foot, r.actors = foot, actors
-	b, err := readSection(f, m.ID, foot.filter, foot.index)
+	err = r.readFilter()
+	if err == nil {
+		err = r.readIndex()
+	}
 	if err != nil {
+		r.free()
 		return nil, err
-	}
-	var known, ok bool
-	if r.filter, known, ok = decodeFilter(b); !ok {
-		if !known {
-			return nil, fmt.Errorf("%w: %s has filter scheme %d", base.ErrIncompatible, r.name, b[0])
-		}
-		return nil, base.Corrupt(r.name, int64(foot.filter), "a filter", "something else")
-	}
-	if b, err = readSection(f, m.ID, foot.index, foot.properties); err != nil {
-		return nil, err
-	}
-	if r.index, ok = decodeIndex(b, foot.filter); !ok || (m.Count == 0) != (len(r.index.first) == 0) {
-		return nil, base.Corrupt(r.name, int64(foot.index), "an index of blocks that end at the filter", "something else")
 	}
 	return r, nil
+}
+
+func (r *Reader) readFilter() error {
+	b, err := readSection(r.f, r.meta.ID, r.foot.filter, r.foot.index)
+	if err != nil {
+		return err
+	}
+	defer offheap.Free(b)
+	var known, ok bool
+	if r.filter, known, ok = decodeFilter(b); !known {
+		return fmt.Errorf("%w: %s has filter scheme %d", base.ErrIncompatible, r.name, b[0])
+	} else if !ok {
+		return base.Corrupt(r.name, int64(r.foot.filter), "a filter", "something else")
+	}
+	return nil
+}
+
+func (r *Reader) readIndex() error {
+	b, err := readSection(r.f, r.meta.ID, r.foot.index, r.foot.properties)
+	if err != nil {
+		return err
+	}
+	defer offheap.Free(b)
+	var ok bool
+	if r.index, ok = decodeIndex(b, r.foot.filter); !ok || (r.meta.Count == 0) != (len(r.index.first) == 0) {
+		return base.Corrupt(r.name, int64(r.foot.index), "an index of blocks that end at the filter", "something else")
+	}
+	return nil
+}
+
+func (r *Reader) free() {
+	r.filter.free()
+	r.index.free()
 }
 
 // ReadMeta gives the Meta of the table with file number id from the file alone.
@@ -71,6 +96,7 @@ func readMeta(f vfs.File, id uint64) (Meta, []uint64, footer, error) {
 	if err != nil {
 		return Meta{}, nil, footer{}, err
 	}
+	defer offheap.Free(b)
 	m, actors, ok := decodeProperties(b)
 	if !ok || m.ID != id {
 		return Meta{}, nil, footer{}, base.Corrupt(base.TableName(id), int64(foot.properties), fmt.Sprintf("properties of table %d", id), "something else")
@@ -82,10 +108,13 @@ func readMeta(f vfs.File, id uint64) (Meta, []uint64, footer, error) {
 // Meta describes the table.
 func (r *Reader) Meta() Meta { return r.meta }
 
-// MemoryBytes is what index, filter and actors hold in memory. To give it back,
-// close the Reader and open the table again when needed.
+// readerBytes is about what a Reader holds on the Go heap, with its open file.
+const readerBytes = 1 << 10
+
+// MemoryBytes is what the Reader holds in memory, mostly index and filter. To
+// give it back, close the Reader and open the table again when needed.
 func (r *Reader) MemoryBytes() int {
-	return r.index.memoryBytes() + r.filter.memoryBytes() + 8*len(r.actors)
+	return readerBytes + r.index.memoryBytes() + r.filter.memoryBytes() + 8*len(r.actors)
 }
 
 // MayContain is false when no record of the table has the token. A false
@@ -94,8 +123,12 @@ func (r *Reader) MayContain(token uint64) bool {
 	return token >= r.meta.MinToken && token <= r.meta.MaxToken && r.filter.mayContain(token)
 }
 
-// Close closes the file.
-func (r *Reader) Close() error { return r.f.Close() }
+// Close closes the file and frees the memory of index and filter. Nobody may use
+// the Reader any more, nor an Iter of it.
+func (r *Reader) Close() error {
+	r.free()
+	return r.f.Close()
+}
 
 // scratchBytes is what a Scratch keeps; memory of a larger block is let go when
 // the next smaller one is read.

@@ -438,7 +438,10 @@ func TestIndexAgainstLinearSearch(t *testing.T) {
 		token := tokenGenerator(t)
 		first := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) uint64 { return token([]byte{byte(rapid.Uint8().Draw(t, "key"))}) }), 0, 200).Draw(t, "first")
 		slices.Sort(first)
-		x := newIndex(first, make([]uint64, len(first)+1))
+		x := newIndex(len(first))
+		defer x.free()
+		copy(x.first, first)
+		x.orient()
 		asked := append([]uint64{0, math.MaxUint64, rapid.Uint64().Draw(t, "ask")}, first...)
 		for _, f := range first {
 			asked = append(asked, f-1, f+1)

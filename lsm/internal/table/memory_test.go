@@ -1,0 +1,32 @@
+package table
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore/lsm/internal/offheap"
+)
+
+// TestMemoryOfReader requires that Close gives back what Open took, and that an
+// Open that fails keeps nothing, wherever the damage is.
+func TestMemoryOfReader(t *testing.T) {
+	f, m := build(t, WriterOptions{BlockBytes: minBlockBytes}, everyFeature())
+	good := bytesOf(t, f)
+	before := offheap.Live()
+	failed := 0
+	for at := range good {
+		b := bytes.Clone(good)
+		b[at] ^= 0x41
+		r, err := Open(readOnly{b: b}, m)
+		if err != nil {
+			failed++
+		} else {
+			require.GreaterOrEqual(t, int64(r.MemoryBytes()), offheap.Live()-before)
+			require.NoError(t, r.Close())
+		}
+		require.Equal(t, before, offheap.Live(), "byte %d", at)
+	}
+	require.Greater(t, failed, len(good)/10)
+}
