@@ -124,7 +124,7 @@ func (db *DB) serveNeeds(s served) {
 	}
 	note := func() {
 		status := replica.OK
-		if err := db.needExchange(n.Partitions); err != nil {
+		if err := db.exchanges.need(n.Partitions); err != nil {
 			status = errorStatus(err)
 		}
 		db.answer(s.to, status)

@@ -7,9 +7,10 @@ var defences = struct {
 	WriteBack bool // of what a quorum read joined (I4)
 	Restamp   bool // of writes that an owner calls superseded (I4)
 	Hints     bool // for owners that missed a write (I3)
+	Exchange  bool // between owners (I3)
 	// FreshActors: a start draws its actor of causal writes anew (I6).
 	FreshActors bool
 	// KeyLocks: causal writes of a key take turns at their coordinator, and
 	// SyncFirst: they are stored there before they are sent (causal-chain).
 	KeyLocks, SyncFirst bool
-}{true, true, true, true, true, true}
+}{true, true, true, true, true, true, true}

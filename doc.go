@@ -38,8 +38,8 @@
 // conditional writes: clients that read, change and write a key use Update, or
 // Replaces and resolve the siblings. Nodes can join until the first write is
 // accepted: start all of them, and write when Status shows them.
-// A node that was away gets what it missed from hints that others kept for it,
-// up to HintBytes; beyond that, from the reads that meet it.
+// A node that was away gets what it missed from hints that others kept for it, up
+// to HintBytes; owners compare what they hold in the background and find the rest.
 //
 // # Words
 //

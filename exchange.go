@@ -1,15 +1,638 @@
 package kvstore
 
-import "fmt"
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 
-// needExchange notes, durably, that this node has to compare these partitions
-// with their other owners.
-func (db *DB) needExchange(partitions []uint32) error {
-	db.needs <- struct{}{}
-	defer func() { <-db.needs }()
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/merkle"
+	"example.com/kvstore/replica"
+	"example.com/kvstore/vclock"
+)
+
+const (
+	// maxCompared bounds the records that one side of one comparison holds in
+	// memory, 24 bytes each and as much again for the tree; the range is cut
+	// where there are more.
+	maxCompared = 1 << 19
+	// cutMargin is how far behind now the cut of a comparison lies, beyond what
+	// clocks may differ: what was written since is still on its way.
+	cutMargin = time.Second
+	// versionBytes bounds the versions sent in one message.
+	versionBytes = 64 << 10
+	// maxQuestions bounds the messages of one comparison.
+	maxQuestions = 10_000
+)
+
+// A comparison is one range of tokens that two owners compare, as both sides see it.
+type comparison struct {
+	merkle.Range
+	routine bool
+	cut     uint64
+	// floors are by partition: see replica.OpenExchange.
+	floors []vclock.Dot
+	// compared reports whether a partition takes part.
+	compared func(p int) bool
+}
+
+// A shot is what one side holds at one instant: tokens and digests of the records,
+// in order. It is what the tree is built of and what is listed of its leaves.
+type shot struct {
+	tokens  []uint64
+	digests []merkle.Digest
+}
+
+// read is the shot's merkle.Reader.
+func (s *shot) read(lo, hi uint64, each func(token uint64, d merkle.Digest)) error {
+	i, _ := slices.BinarySearch(s.tokens, lo)
+	for ; i < len(s.tokens) && s.tokens[i] <= hi; i++ {
+		each(s.tokens[i], s.digests[i])
+	}
+	return nil
+}
+
+func (s *shot) tree(shape merkle.Shape) (*merkle.Tree, error) {
+	b := merkle.NewBuilder(shape)
+	for i, token := range s.tokens {
+		if err := b.Add(token, s.digests[i]); err != nil {
+			return nil, err
+		}
+	}
+	return b.Tree(), nil
+}
+
+// take scans the own records of a comparison. Where there are more than limit it
+// lowers the end of the range. read is how many it looked at.
+func (db *DB) take(c *comparison, limit int) (s *shot, read int, err error) {
+	s = &shot{}
+	v := db.view.Load()
+	above := vclock.Dot{}
+	if c.routine {
+		above = lowest(c.floors, c.compared)
+	}
+	for rec, err := range db.tree.ScanAbove(c.Lo, min(c.Hi, systemToken-1), above) {
+		if err != nil {
+			return nil, read, engineError(err)
+		}
+		read++
+		p := v.ring.Partition(rec.Token)
+		if p >= len(c.floors) || !c.compared(p) || rec.Max.Stamp > c.cut || c.routine && !c.floors[p].Less(rec.Max) || gone(&rec, c.floors[p]) {
+			continue
+		}
+		if n := len(s.tokens); n >= limit && s.tokens[n-1] < rec.Token {
+			c.Hi = s.tokens[n-1]
+			break
+		}
+		if rec.Kind == lsm.Causal && !above.IsZero() { // it may lack siblings in older tables
+			whole, ok, err := db.tree.ReadToken(rec.Token, rec.Key)
+			if err != nil {
+				return nil, read, engineError(err)
+			}
+			if ok {
+				rec = whole
+			}
+		}
+		kr := replica.KeyRecord{Key: rec.Key, Record: fromEngine(rec)}
+		s.tokens, s.digests = append(s.tokens, rec.Token), append(s.digests, kr.Digest())
+	}
+	return s, read, nil
+}
+
+// lowest is the lowest floor of the partitions compared.
+func lowest(floors []vclock.Dot, compared func(p int) bool) vclock.Dot {
+	low, any := vclock.Dot{}, false
+	for p, f := range floors {
+		if compared(p) && (!any || f.Less(low)) {
+			low, any = f, true
+		}
+	}
+	return low
+}
+
+// gone reports whether the record says "nothing" and lies behind the floor, where it
+// may have been purged.
+func gone(rec *lsm.Record, floor vclock.Dot) bool {
+	if floor.Less(rec.Max) {
+		return false
+	}
+	expired := rec.Deadline > 0 && rec.Deadline < vclock.StampTime(floor.Stamp).UnixMilli()
+	return rec.Kind == lsm.Tombstone || rec.Kind == lsm.Value && expired
+}
+
+// shared reports, for this node and the member with that UID, which partitions both
+// own in the epoch of v.
+func (v *view) shared(uid uint64) func(p int) bool {
+	return func(p int) bool {
+		here, there := false, false
+		for _, i := range v.ring.Owners(p) {
+			here = here || v.nodes[i].peer == nil
+			there = there || v.nodes[i].uid == uid
+		}
+		return here && there
+	}
+}
+
+// floors are this node's horizons, by partition.
+func (db *DB) floors(v *view) []vclock.Dot { return make([]vclock.Dot, v.ring.Partitions()) }
+
+// An exchangeResult is what one comparison came to.
+type exchangeResult struct {
+	end            uint64 // of the range that was compared
+	read           int    // own records looked at
+	tokens         int    // that differed
+	sent, received int    // records
+	bytes          int    // of messages, both ways
+}
+
+// A conversation is an exchange as its asker sees it.
+type conversation struct {
+	db      *DB
+	v       *view
+	uid     uint64
+	peer    *peer
+	session uint64
+	result  exchangeResult
+	stop    <-chan struct{} // ends waits, besides db.stop
+}
+
+// exchange compares records from a token on, as far as maxCompared reaches, with the
+// member of that UID, and brings each side what it lacks. A nil list of partitions is
+// all that both own.
+func (db *DB) exchange(stop <-chan struct{}, uid uint64, routine bool, from uint64, partitions []uint32) (exchangeResult, error) {
+	v := db.view.Load()
+	x := &conversation{db: db, v: v, uid: uid, peer: db.reach(uid), stop: stop}
+	if x.peer == nil {
+		return x.result, errDown
+	}
+	c := &comparison{Range: merkle.Range{Lo: from, Hi: systemToken - 1}, routine: routine, floors: db.floors(v), compared: v.shared(uid)}
+	c.cut = vclock.NewStamp(db.opts.Clock().Add(-db.opts.MaxClockOffset - cutMargin))
+	var bits []byte
+	if partitions != nil {
+		bits = bitmap(partitions, v.ring.Partitions())
+		c.compared = within(bits, c.compared)
+		c.Lo, _ = v.ring.Range(int(partitions[0]))
+		_, c.Hi = v.ring.Range(int(partitions[len(partitions)-1]))
+		c.Lo, c.Hi = max(c.Lo, from), min(c.Hi, systemToken-1)
+	}
+	err := x.run(c, bits)
+	x.result.end = c.Hi
+	db.metrics.exchanged(&x.result, err)
+	return x.result, err
+}
+
+// run carries the exchange through.
+func (x *conversation) run(c *comparison, bits []byte) error {
+	own, read, err := x.db.take(c, maxCompared)
+	x.result.read = read
+	if err != nil {
+		return err
+	}
+	opened, err := x.open(c, bits, len(own.tokens))
+	if err != nil {
+		return err
+	}
+	lower := slices.Clone(c.floors)
+	replica.LowerFloors(lower, opened.Floors)
+	if !slices.Equal(lower, c.floors) {
+		c.floors = lower
+		again := c.Range
+		if own, read, err = x.db.take(c, math.MaxInt); err != nil {
+			return err
+		}
+		c.Range = again
+		x.result.read += read
+	}
+	if opened.Shape.Range != c.Range {
+		return replica.ErrMalformed
+	}
+	tree, err := own.tree(opened.Shape)
+	if err != nil {
+		return err
+	}
+	tokens, err := x.compare(tree, own, &opened)
+	if err != nil {
+		return err
+	}
+	x.result.tokens = len(tokens)
+	return x.settle(c, tokens)
+}
+
+// ask sends one message and waits for the answer.
+func (x *conversation) ask(op replica.Op, msg []byte) ([]byte, error) {
+	a := &answerWait{ready: make(chan struct{})}
+	if err := x.peer.Call(op, now().Add(x.db.opts.MaxRequest), msg, nil, a, 0); err != nil {
+		return nil, sendError(err)
+	}
+	select {
+	case <-a.ready:
+	case <-x.stop:
+		return nil, context.Canceled
+	case <-x.db.stop:
+		return nil, ErrClosed
+	}
+	x.result.bytes += len(msg) + len(a.body)
+	if a.err != nil {
+		return nil, callError(a.err)
+	}
+	return a.body, nil
+}
+
+// An answerWait waits for one answer.
+type answerWait struct {
+	ready chan struct{} // closed when there is one
+	body  []byte
+	err   error
+}
+
+// Complete takes the answer.
+func (a *answerWait) Complete(_ uint64, body []byte, err error) {
+	a.body, a.err = bytes.Clone(body), err
+	close(a.ready)
+}
+
+// open has the other side build its tree.
+func (x *conversation) open(c *comparison, bits []byte, count int) (replica.ExchangeOpened, error) {
+	o := replica.OpenExchange{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), From: x.db.uid, Routine: c.routine,
+		Range: c.Range, Cut: c.cut, Count: uint64(count), Floors: replica.FloorRuns(c.floors), Partitions: bits}
+	body, err := x.ask(replica.OpExchange, o.Append(nil))
+	if err != nil {
+		return replica.ExchangeOpened{}, err
+	}
+	opened, err := replica.DecodeExchangeOpened(body)
+	if err == nil {
+		x.db.heed(&opened.Reply, x.peer)
+		if opened.Status != replica.OK {
+			err = statusError(opened.Status)
+		}
+	}
+	x.session = opened.Session
+	return opened, err
+}
+
+// compare finds the tokens at which the two sides differ.
+func (x *conversation) compare(tree *merkle.Tree, own *shot, opened *replica.ExchangeOpened) ([]uint64, error) {
+	var tokens []uint64
+	diff := merkle.NewDiff(tree, opened.Root, x.db.salt(), own.read)
+	for range maxQuestions {
+		if diff.Done() {
+			slices.Sort(tokens)
+			return slices.Compact(tokens), nil
+		}
+		body, err := x.ask(replica.OpExchange, diff.Request(replica.AppendAsk(nil, replica.ExchangeAsk, x.session)))
+		if err != nil {
+			return nil, err
+		}
+		p, rest, err := replica.CutReply(body)
+		if err == nil && p.Status != replica.OK {
+			err = statusError(p.Status)
+		}
+		if err == nil {
+			err = diff.Step(rest, func(d merkle.Difference) { tokens = append(tokens, d.Token) })
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("kvstore: a comparison of more than %d messages", maxQuestions)
+}
+
+// salt draws the salt of a comparison, after both trees were built.
+func (db *DB) salt() (s merkle.Salt) {
+	draw := db.opts.rand(mix(db.actor + db.salts.Add(1)))
+	for i := range s {
+		s[i] = byte(draw.Uint32())
+	}
+	return s
+}
+
+// settle has both sides hold the join at each token.
+func (x *conversation) settle(c *comparison, tokens []uint64) error {
+	for len(tokens) > 0 {
+		msg := replica.AppendAsk(nil, replica.ExchangeVersions, x.session)
+		n := 0
+		for n < len(tokens) && len(msg) < versionBytes {
+			own, err := x.db.atToken(c, tokens[n])
+			if err != nil {
+				return err
+			}
+			t := replica.TokenVersions{Token: tokens[n]}
+			for i := range own {
+				t.Keys, t.Versions = append(t.Keys, own[i].Key), append(t.Versions, own[i].Version())
+			}
+			msg = replica.AppendTokenVersions(msg, &t)
+			n++
+		}
+		began := x.db.horizons.mark()
+		body, err := x.ask(replica.OpExchange, msg)
+		if err != nil {
+			return err
+		}
+		m, err := replica.DecodeExchangeMissing(body)
+		if err == nil && m.Status != replica.OK {
+			err = statusError(m.Status)
+		}
+		if err == nil && (m.Answered == 0 || int(m.Answered) > n) {
+			err = replica.ErrMalformed
+		}
+		if err == nil {
+			err = x.receive(m.Records, began)
+		}
+		if err == nil {
+			err = x.send(c, m.Wanted)
+		}
+		if err != nil {
+			return err
+		}
+		tokens = tokens[m.Answered:]
+	}
+	_, err := x.ask(replica.OpExchange, replica.AppendAsk(nil, replica.ExchangeEnd, x.session))
+	return err
+}
+
+// atToken reads what this node holds at a token now.
+func (db *DB) atToken(c *comparison, token uint64) ([]replica.KeyRecord, error) {
+	p := db.view.Load().ring.Partition(token)
+	if token >= systemToken || p >= len(c.floors) || !c.compared(p) {
+		return nil, nil
+	}
+	var own []replica.KeyRecord
+	for rec, err := range db.tree.Scan(token, token) {
+		if err != nil {
+			return nil, engineError(err)
+		}
+		if !gone(&rec, c.floors[p]) {
+			r := replica.KeyRecord{Key: bytes.Clone(rec.Key), Record: fromEngine(rec)}
+			r.Value = bytes.Clone(r.Value)
+			own = append(own, r)
+		}
+	}
+	return own, nil
+}
+
+// receive joins what the other side had and this one lacked.
+func (x *conversation) receive(records []replica.KeyRecord, began horizonMark) error {
+	if len(records) == 0 {
+		return nil
+	}
+	b := replica.Batch{To: x.db.uid, Epoch: x.v.epoch.Number, Exchanged: true, Records: records}
+	if !x.db.acceptData(x.v) {
+		return errStale
+	}
+	n, err := x.db.joinExchanged(x.v, &b, began)
+	x.result.received += n
+	return err
+}
+
+// send sends the records of these keys, as they are now and as fast as the other
+// side takes them.
+func (x *conversation) send(c *comparison, keys [][]byte) error {
+	for len(keys) > 0 {
+		b := replica.Batch{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), Exchanged: true}
+		size := 0
+		for len(keys) > 0 && len(b.Records) < replica.BatchRecords {
+			rec, ok, err := x.db.tree.Read(keys[0])
+			if err != nil {
+				return engineError(err)
+			}
+			r := replica.KeyRecord{Key: keys[0], Record: fromEngine(rec)}
+			if ok {
+				if size += r.Size(); size > replica.BatchBytes && len(b.Records) > 0 {
+					break
+				}
+				b.Records = append(b.Records, r)
+			}
+			keys = keys[1:]
+		}
+		if len(b.Records) == 0 {
+			return nil
+		}
+		body, err := x.ask(replica.OpBatch, b.Append(nil))
+		if err != nil {
+			return err
+		}
+		p, err := replica.DecodeBatchReply(body, len(b.Records))
+		if err == nil && p.Status != replica.OK {
+			err = statusError(p.Status)
+		}
+		if err != nil {
+			return err
+		}
+		x.result.sent += len(b.Records)
+		if err := x.pause(p.Credit.After); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *conversation) pause(d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-x.stop:
+		return context.Canceled
+	case <-x.db.stop:
+		return ErrClosed
+	}
+}
+
+func bitmap(partitions []uint32, q int) []byte {
+	b := make([]byte, (q+7)/8)
+	for _, p := range partitions {
+		b[p/8] |= 1 << (p % 8)
+	}
+	return b
+}
+
+// within narrows a set of partitions to those whose bit is set.
+func within(bits []byte, compared func(p int) bool) func(p int) bool {
+	return func(p int) bool { return p/8 < len(bits) && bits[p/8]>>(p%8)&1 == 1 && compared(p) }
+}
+
+// exchanges runs the exchanges that this node asks for. One loop owns the rota.
+type exchanges struct {
+	db *DB
+	// writing is a lock that may be held across a sync, around the keys of needs:
+	// capacity 1, full when held.
+	writing chan struct{}
+	mu      struct {
+		sync.Mutex
+		needs map[uint32]uint64 // partitions in need, by how often that was noted
+		fresh []uint32          // that the rota does not know of
+	}
+	rota *replica.Rota
+}
+
+func newExchanges(db *DB) *exchanges {
+	x := &exchanges{db: db, writing: make(chan struct{}, 1)}
+	x.mu.needs = map[uint32]uint64{}
+	return x
+}
+
+// load reads the needs that an earlier start left.
+func (x *exchanges) load() error {
+	for rec, err := range x.db.tree.Scan(systemToken, systemToken) {
+		if err != nil {
+			return err
+		}
+		digits, ok := strings.CutPrefix(string(rec.Key), sysExchange)
+		if p, err := strconv.ParseUint(digits, 10, 32); ok && err == nil && rec.Kind == lsm.Value {
+			x.mu.needs[uint32(p)] = 1
+			x.mu.fresh = append(x.mu.fresh, uint32(p))
+		}
+	}
+	return nil
+}
+
+func exchangeKey(p uint32) string { return fmt.Sprintf("%s%05d", sysExchange, p) }
+
+// need notes, durably, that this node has to compare these partitions with their
+// other owners.
+func (x *exchanges) need(partitions []uint32) error {
+	x.writing <- struct{}{}
+	defer func() { <-x.writing }()
 	var settings []setting
 	for _, p := range partitions {
-		settings = append(settings, number(fmt.Sprintf("%s%05d", sysExchange, p), db.view.Load().epoch.Number))
+		settings = append(settings, number(exchangeKey(p), x.db.view.Load().epoch.Number))
 	}
-	return db.sys.set(settings...)
+	if err := x.db.sys.set(settings...); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, p := range partitions {
+		x.mu.needs[p]++
+		x.mu.fresh = append(x.mu.fresh, p)
+	}
+	return nil
+}
+
+// settled forgets needs, unless they were noted anew since.
+func (x *exchanges) settled(partitions []uint32) error {
+	x.writing <- struct{}{}
+	defer func() { <-x.writing }()
+	x.mu.Lock()
+	partitions = slices.DeleteFunc(partitions, func(p uint32) bool { return x.mu.needs[p] == 0 || slices.Contains(x.mu.fresh, p) })
+	x.mu.Unlock()
+	var keys []string
+	for _, p := range partitions {
+		keys = append(keys, exchangeKey(p))
+	}
+	if err := x.db.sys.remove(keys...); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, p := range partitions {
+		delete(x.mu.needs, p)
+	}
+	return nil
+}
+
+// waiting is the number of partitions in need.
+func (x *exchanges) waiting() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.mu.needs)
+}
+
+// loop runs until db.stop closes.
+func (x *exchanges) loop() {
+	x.rota = replica.NewRota(now().Add(x.db.offset()))
+	timer := time.NewTimer(x.rota.Turn().Sub(now()))
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-x.db.stop:
+			return
+		}
+		x.step()
+		timer.Reset(max(x.rota.Turn().Sub(now()), 10*time.Millisecond))
+	}
+}
+
+// step does the next piece of work, if there is any.
+func (x *exchanges) step() {
+	v := x.db.view.Load()
+	if v == nil || v.self() < 0 {
+		return
+	}
+	x.mu.Lock()
+	fresh := x.mu.fresh
+	x.mu.fresh = nil
+	x.mu.Unlock()
+	for _, p := range fresh {
+		x.rota.Need(p, v.others(int(p)))
+	}
+	mates := v.mates()
+	var alive []uint64
+	for uid := range mates {
+		if x.db.reach(uid) != nil {
+			alive = append(alive, uid)
+		}
+	}
+	w, ok := x.rota.Next(now(), alive, func(uid uint64) []uint32 { return mates[uid] })
+	if !ok || !defences.Exchange {
+		return
+	}
+	var partitions []uint32
+	if !w.Routine {
+		partitions = w.Partitions
+	}
+	r, err := x.db.exchange(x.db.stop, w.Peer, w.Routine, w.From, partitions)
+	if err != nil {
+		x.rota.Failed(now(), w)
+		x.db.opts.Logger.Debug("kvstore: exchange", "peer", w.Peer, "err", err)
+		return
+	}
+	var compared []uint32
+	for _, p := range w.Partitions {
+		if _, hi := v.ring.Range(int(p)); min(hi, systemToken-1) <= r.end {
+			compared = append(compared, p)
+		}
+	}
+	if done := x.rota.Done(now(), w, compared, r.end >= systemToken-1, r.end, r.read); len(done) > 0 {
+		if err := x.settled(done); err != nil {
+			x.db.opts.Logger.Warn("kvstore: partitions that were exchanged are exchanged again", "err", err)
+		}
+	}
+}
+
+// mates are the other owners of this node's partitions, by UID, and for each the
+// partitions that both own.
+func (v *view) mates() map[uint64][]uint32 {
+	mates := map[uint64][]uint32{}
+	for p := range v.ring.Partitions() {
+		if v.owns(p) {
+			for _, uid := range v.others(p) {
+				mates[uid] = append(mates[uid], uint32(p))
+			}
+		}
+	}
+	return mates
+}
+
+// others are the UIDs of the owners of partition p but for this node.
+func (v *view) others(p int) []uint64 {
+	var out []uint64
+	for _, i := range v.ring.Owners(p) {
+		if n := &v.nodes[i]; n.peer != nil {
+			out = append(out, n.uid)
+		}
+	}
+	return slices.SortedFunc(slices.Values(out), cmp.Compare[uint64])
 }

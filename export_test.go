@@ -1,6 +1,14 @@
 package kvstore
 
-import "example.com/kvstore/ring"
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/ring"
+	"example.com/kvstore/vclock"
+)
 
 // Defences are for the simulations to switch off.
 var Defences = &defences
@@ -24,3 +32,37 @@ func Fail(op string, left Outcome, cause error, replicas ...error) error {
 
 // TokenOf is the token of a key.
 func TokenOf(key string) uint64 { return ring.Token(key) }
+
+// Holds tells what this node's own copy has of each key: version, kind and value.
+func Holds(db *DB) (map[string]string, error) {
+	all := map[string]string{}
+	for rec, err := range db.tree.Scan(0, systemToken-1) {
+		if err != nil {
+			return nil, err
+		}
+		all[string(rec.Key)] = fmt.Sprintf("%v %d %d %q", rec.Max, rec.Kind, rec.Deadline, rec.Value)
+	}
+	return all, nil
+}
+
+// Fill joins n values of size bytes into a node's own copy, as if it had taken part
+// in writing them before now. change may alter the stamp of each, or leave it out with 0.
+func Fill(db *DB, now time.Time, n, size int, change func(i int, stamp uint64) uint64) error {
+	stamp := vclock.NewStamp(now.Add(-time.Minute)) - uint64(n)
+	var batch []lsm.Record
+	for i := range n {
+		stamp := change(i, stamp+uint64(i))
+		if stamp > 0 {
+			key := fmt.Appendf(nil, "key-%012d", i)
+			dot := vclock.Dot{Stamp: stamp, Actor: 1}
+			batch = append(batch, lsm.Record{Token: lsm.Token(key), Key: key, Min: dot, Max: dot, Kind: lsm.Value, Value: bytes.Repeat([]byte{byte(i)}, size)})
+		}
+		if len(batch) == 10_000 || i == n-1 && len(batch) > 0 {
+			if err := db.tree.Apply(batch); err != nil {
+				return err
+			}
+			batch = nil
+		}
+	}
+	return nil
+}

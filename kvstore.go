@@ -41,9 +41,11 @@ type DB struct {
 	fence   fence
 	hints   *hints
 	intake  intake
-	// needs is a lock that may be held across a sync, around the partitions that
-	// need an exchange: capacity 1, full when held.
-	needs chan struct{}
+	// salts counts the salts drawn for exchanges.
+	salts     atomic.Uint64
+	exchanges *exchanges
+	sessions  sessions
+	horizons  horizons
 
 	view   atomic.Pointer[view] // nil until the first epoch is known
 	gate   *gate                // the callers' calls
@@ -99,9 +101,9 @@ func Open(dir string, o *Options) (*DB, error) {
 		readied:      make(chan struct{}),
 		closed:       make(chan struct{}),
 		stop:         make(chan struct{}),
-		needs:        make(chan struct{}, 1),
 	}
-	db.hints = newHints(db)
+	db.hints, db.exchanges = newHints(db), newExchanges(db)
+	db.sessions.mu.open = map[uint64]*session{}
 	db.intake.mu.bucket = replica.NewBucket(intakeRate, intakeBurst)
 	db.background, db.cancel = context.WithCancel(context.Background())
 	db.clocks.db = db
@@ -125,6 +127,7 @@ func Open(dir string, o *Options) (*DB, error) {
 	db.loops.Go(db.members.loop)
 	db.loops.Go(db.sweep)
 	db.loops.Go(db.hints.loop)
+	db.loops.Go(db.exchanges.loop)
 	db.loops.Go(func() { db.members.seeds.watch(db.background, db.opts.Logger) })
 	return db, nil
 }
@@ -172,7 +175,7 @@ func (db *DB) open(dir string) error {
 		db.fence.data.Store(true)
 		break
 	}
-	if err := db.hints.load(); err != nil {
+	if err := errors.Join(db.hints.load(), db.exchanges.load()); err != nil {
 		return openError(dir, err)
 	}
 	return db.meet(dir)

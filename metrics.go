@@ -21,6 +21,22 @@ type counters struct {
 	hintsRefused, hintsDropped  atomic.Uint64
 	forwards, forwarded         atomic.Uint64
 	updates, reruns             atomic.Uint64
+
+	exchanges, failedExchanges       atomic.Uint64
+	exchangeBytes, exchangeTokens    atomic.Uint64
+	exchangedSent, exchangedReceived atomic.Uint64
+}
+
+// exchanged counts an exchange.
+func (c *counters) exchanged(r *exchangeResult, err error) {
+	c.exchanges.Add(1)
+	if err != nil {
+		c.failedExchanges.Add(1)
+	}
+	c.exchangeBytes.Add(uint64(r.bytes))
+	c.exchangeTokens.Add(uint64(r.tokens))
+	c.exchangedSent.Add(uint64(r.sent))
+	c.exchangedReceived.Add(uint64(r.received))
 }
 
 // Metrics is a snapshot of what a node did since it was opened.
@@ -49,6 +65,13 @@ type Metrics struct {
 	// reached them; HintsRefused came too late to matter. HintsDropped could not
 	// be stored.
 	HintsKept, HintsDelivered, HintsRefused, HintsDropped uint64
+	// Exchanges are comparisons with other owners that this node asked for, and
+	// FailedExchanges those of them that were not finished. Their messages had
+	// ExchangeBytes; they found ExchangeTokens tokens different, and brought
+	// ExchangedSent records to others and ExchangedReceived here.
+	Exchanges, FailedExchanges, ExchangeBytes, ExchangeTokens, ExchangedSent, ExchangedReceived uint64
+	// NeedExchange are partitions of which this node has to compare its copy.
+	NeedExchange int
 	// PendingHints are stored now, for other nodes, in PendingHintBytes.
 	PendingHints     int
 	PendingHintBytes int64
@@ -69,6 +92,9 @@ func (db *DB) Metrics() Metrics {
 		Updates: c.updates.Load(), Reruns: c.reruns.Load(), Forwards: c.forwards.Load(), ServedForwards: c.forwarded.Load(),
 		Engine: db.tree.Metrics(),
 	}
+	m.Exchanges, m.FailedExchanges, m.ExchangeBytes = c.exchanges.Load(), c.failedExchanges.Load(), c.exchangeBytes.Load()
+	m.ExchangeTokens, m.ExchangedSent, m.ExchangedReceived = c.exchangeTokens.Load(), c.exchangedSent.Load(), c.exchangedReceived.Load()
+	m.NeedExchange = db.exchanges.waiting()
 	for _, h := range *db.hints.pending.Load() {
 		m.PendingHints += h.Hints
 		m.PendingHintBytes += h.Bytes
@@ -90,6 +116,8 @@ func (m Metrics) String() string {
 		m.Restamps, m.WriteBacks, m.SpareReads, m.Reruns, m.Forwards, m.ServedForwards)
 	fmt.Fprintf(&b, "  hints    %d kept, %d delivered, %d refused, %d dropped, %d pending with %d bytes\n",
 		m.HintsKept, m.HintsDelivered, m.HintsRefused, m.HintsDropped, m.PendingHints, m.PendingHintBytes)
+	fmt.Fprintf(&b, "  exchanges %d (%d failed), %d bytes, %d tokens differed, %d records sent, %d received, %d partitions in need\n",
+		m.Exchanges, m.FailedExchanges, m.ExchangeBytes, m.ExchangeTokens, m.ExchangedSent, m.ExchangedReceived, m.NeedExchange)
 	b.WriteString(m.Engine.String())
 	b.WriteString(m.Transport.String())
 	return b.String()

@@ -80,6 +80,23 @@ func (s *system) set(settings ...setting) error {
 	return s.tree.ApplySync(batch)
 }
 
+// remove deletes keys, synced, in one group of the log.
+func (s *system) remove(keys ...string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	batch := make([]lsm.Record, len(keys))
+	for i, key := range keys {
+		old, _, err := s.tree.ReadToken(systemToken, []byte(key))
+		if err != nil {
+			return err
+		}
+		dot := vclock.Dot{Stamp: old.Max.Stamp + 1}
+		batch[i] = lsm.Record{Token: systemToken, Key: []byte(key), Min: dot, Max: dot, Kind: lsm.Tombstone}
+	}
+	return s.tree.ApplySync(batch)
+}
+
 func epochKey(n uint64) string { return fmt.Sprintf("%s%020d", sysEpoch, n) }
 
 // chain reads the epochs known to this node, oldest first.

@@ -20,6 +20,8 @@ const (
 	OpHint  Op = 40 // HintRequest, answered by a Reply when the hints are durable
 	OpBatch Op = 41 // Batch, answered by a BatchReply when its records are durable
 	OpNeeds Op = 42 // Needs, answered by a Reply when they are noted durably
+
+	OpExchange Op = 43 // see OpenExchange
 )
 
 // Status is the first byte of a reply. Numbers are append-only.

@@ -1,0 +1,172 @@
+package replica_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"example.com/kvstore/merkle"
+	"example.com/kvstore/replica"
+	"example.com/kvstore/vclock"
+)
+
+// TestExchangeRoundTrip: messages come back as they were sent.
+func TestExchangeRoundTrip(t *testing.T) {
+	dot := func(t *rapid.T) vclock.Dot {
+		return vclock.Dot{Stamp: rapid.Uint64Range(1, 9).Draw(t, "stamp"), Actor: rapid.Uint64().Draw(t, "actor")}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		floors := rapid.SliceOfN(rapid.Custom(dot), 1, 20).Draw(t, "floors")
+		o := replica.OpenExchange{To: 1, Epoch: 2, Stamp: 3, From: 4, Routine: rapid.Bool().Draw(t, "routine"),
+			Range: merkle.Range{Lo: 5, Hi: 6}, Cut: 7, Count: 8, Floors: replica.FloorRuns(floors), Partitions: rapid.SliceOfN(rapid.Byte(), 1, 9).Draw(t, "bits")}
+		got, err := replica.DecodeOpenExchange(o.Append(nil))
+		require.NoError(t, err)
+		require.Equal(t, o, got)
+
+		opened := replica.ExchangeOpened{Reply: replica.Reply{Stamp: 1}, Session: 2, Root: merkle.Sum([]byte("x")), Shape: merkle.NewShape(0, 99, 50), Floors: o.Floors}
+		reply, err := replica.DecodeExchangeOpened(opened.Append(nil))
+		require.NoError(t, err)
+		require.Equal(t, opened, reply)
+
+		other := rapid.SliceOfN(rapid.Custom(dot), 0, 20).Draw(t, "other")
+		lower := append([]vclock.Dot(nil), floors...)
+		replica.LowerFloors(lower, replica.FloorRuns(other))
+		for p := range floors {
+			want := vclock.Dot{}
+			if p < len(other) {
+				want = other[p]
+				if floors[p].Less(want) {
+					want = floors[p]
+				}
+			}
+			require.Equal(t, want, lower[p])
+		}
+
+		m := replica.ExchangeMissing{Answered: 3, Records: rapid.SliceOfN(rapid.Custom(drawKeyRecord), 1, 4).Draw(t, "records"), Wanted: [][]byte{{1}, {2, 3}}}
+		missing, err := replica.DecodeExchangeMissing(m.Append(nil))
+		require.NoError(t, err)
+		require.Equal(t, m, missing)
+	})
+}
+
+func FuzzDecodeExchange(f *testing.F) {
+	f.Add((&replica.OpenExchange{Range: merkle.Range{Hi: 1}}).Append(nil))
+	f.Add((&replica.ExchangeMissing{Wanted: [][]byte{{1}}}).Append(nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if o, err := replica.DecodeOpenExchange(data); err == nil {
+			require.Equal(t, data, o.Append(nil))
+		}
+		_, _ = replica.DecodeExchangeOpened(data)
+		_, _ = replica.DecodeExchangeMissing(data)
+		_, _ = replica.DecodeTokenVersions(data)
+	})
+}
+
+// TestTokenVersions: whatever two sides hold at a token, after one comparison and the
+// moves that it asks for both hold the join of both.
+func TestTokenVersions(t *testing.T) {
+	keys := [][]byte{[]byte("a"), []byte("b"), []byte("c")}
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(side string) map[string]replica.Record {
+			held := map[string]replica.Record{}
+			for _, key := range keys {
+				stamp := rapid.Uint64Range(0, 3).Draw(t, side)
+				if stamp == 0 {
+					continue
+				}
+				r := replica.Record{Dot: vclock.Dot{Stamp: stamp, Actor: 1}}
+				if rapid.Bool().Draw(t, "causal") { // two writers that have not seen each other
+					actor := rapid.Uint64Range(2, 3).Draw(t, "actor")
+					s := vclock.Set{}.Write(vclock.History{}, vclock.Sibling{Dot: vclock.Dot{Stamp: stamp, Actor: actor}, Value: []byte{byte(actor)}})
+					r = replica.Record{Dot: s.Max(), Causal: true, Value: vclock.AppendSet(nil, s)}
+				}
+				held[string(key)] = r
+			}
+			return held
+		}
+		here, there := draw("here"), draw("there")
+		item := replica.TokenVersions{Token: 5}
+		var own []replica.KeyRecord
+		for _, key := range keys {
+			if r, ok := here[string(key)]; ok {
+				kr := replica.KeyRecord{Key: key, Record: r}
+				item.Keys, item.Versions = append(item.Keys, key), append(item.Versions, kr.Version())
+			}
+			if r, ok := there[string(key)]; ok {
+				own = append(own, replica.KeyRecord{Key: key, Record: r})
+			}
+		}
+		items, err := replica.DecodeTokenVersions(replica.AppendTokenVersions(nil, &item))
+		require.NoError(t, err)
+		send, want := items[0].Compare(own)
+		join := func(at map[string]replica.Record, key string, r replica.Record) {
+			joined, err := replica.Join(at[key], r)
+			require.NoError(t, err)
+			at[key] = joined
+		}
+		for _, i := range send {
+			join(here, string(own[i].Key), own[i].Record)
+		}
+		for _, key := range want {
+			join(there, string(key), here[string(key)])
+		}
+		for _, key := range keys {
+			require.True(t, here[string(key)].Same(there[string(key)]), "%s: %v and %v", key, here[string(key)], there[string(key)])
+		}
+	})
+}
+
+// TestRota: needs come first; then every peer has its turn, however many are down or
+// fail; what was read delays what follows.
+func TestRota(t *testing.T) {
+	now := time.Unix(1000, 0)
+	r := replica.NewRota(now)
+	shared := func(uint64) []uint32 { return []uint32{0, 1, 2} }
+	next := func(alive ...uint64) (replica.ExchangeWork, bool) {
+		now = r.Turn()
+		return r.Next(now, alive, shared)
+	}
+	_, ok := r.Next(now, []uint64{1}, shared)
+	require.False(t, ok, "not at once")
+	_, ok = next()
+	require.False(t, ok, "nobody is alive")
+	seen := map[uint64]int{}
+	for range 30 {
+		w, ok := next(1, 2, 3)
+		require.True(t, ok)
+		require.True(t, w.Routine)
+		seen[w.Peer]++
+		if w.Peer == 3 {
+			r.Failed(now, w)
+		} else {
+			r.Done(now, w, nil, true, 99, 10)
+		}
+	}
+	require.InDelta(t, 10, seen[1], 3)
+	require.InDelta(t, 10, seen[2], 3)
+	require.NotZero(t, seen[3])
+
+	r.Need(1, []uint64{1, 2})
+	var settled []uint32
+	for range 2 {
+		w, ok := next(1, 2, 3)
+		require.True(t, ok)
+		require.False(t, w.Routine)
+		require.Equal(t, []uint32{1}, w.Partitions)
+		settled = append(settled, r.Done(now, w, w.Partitions, true, 99, 0)...)
+	}
+	require.Equal(t, []uint32{1}, settled, "after both")
+
+	w, _ := next(1)
+	r.Done(now, w, nil, false, 49, 1_000_000)
+	require.Greater(t, r.Turn().Sub(now), 10*time.Second)
+	w, _ = next(1)
+	require.Equal(t, uint64(50), w.From, "a range that was cut goes on")
+
+	now = now.Add(25 * time.Hour)
+	w, ok = r.Next(now, []uint64{1}, shared)
+	require.True(t, ok)
+	require.Equal(t, []uint32{0, 1, 2}, w.Partitions, "everything, once a day")
+}

@@ -1,0 +1,148 @@
+package replica
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Pace of exchanges.
+const (
+	// exchangeEvery is the time between two exchanges of one node, whatever the
+	// number of its peers.
+	exchangeEvery = 5 * time.Second
+	// verifyEvery is how often everything is compared with each peer, also what
+	// lies behind the horizon.
+	verifyEvery = 24 * time.Hour
+	// recordsPerSecond bounds what exchanges read, on average.
+	recordsPerSecond = 50_000
+	// retryExchange is the wait after a failure with one peer.
+	retryExchange = 10 * time.Second
+)
+
+// An ExchangeWork is the next piece for one peer: from token From on, as far as one
+// comparison reaches.
+type ExchangeWork struct {
+	Peer uint64
+	// Routine compares what is above the horizon; else all of Partitions is.
+	Routine    bool
+	From       uint64
+	Partitions []uint32 // ascending
+}
+
+// A Rota says with whom this node exchanges next, and what: partitions in need first,
+// then whoever it was longest ago. It reads no clock and holds no data.
+type Rota struct {
+	turn  time.Time // the next exchange is not before
+	peers map[uint64]*rotaPeer
+	// needs are the partitions to be compared whole, and with whom still.
+	needs map[uint32]map[uint64]bool
+}
+
+type rotaPeer struct {
+	last   time.Time // the last routine exchange
+	verify time.Time // when everything is due
+	after  time.Time // not before, after a failure
+	from   uint64    // where a routine exchange that was cut goes on
+}
+
+// NewRota returns the rota of a node that starts now.
+func NewRota(now time.Time) *Rota {
+	return &Rota{turn: now.Add(exchangeEvery), peers: map[uint64]*rotaPeer{}, needs: map[uint32]map[uint64]bool{}}
+}
+
+// Need has a partition compared whole with each of these peers, its other owners.
+func (r *Rota) Need(partition uint32, peers []uint64) {
+	with := map[uint64]bool{}
+	for _, uid := range peers {
+		with[uid] = true
+	}
+	r.needs[partition] = with
+}
+
+// Turn is when the next exchange may begin.
+func (r *Rota) Turn() time.Time { return r.turn }
+
+// Next gives the next piece of work with one of the peers that are alive and share
+// partitions with this node. When everything is due to be verified with a peer,
+// shared gives the partitions.
+func (r *Rota) Next(now time.Time, alive []uint64, shared func(peer uint64) []uint32) (w ExchangeWork, ok bool) {
+	if now.Before(r.turn) {
+		return w, false
+	}
+	r.turn = now.Add(exchangeEvery)
+	alive = slices.Sorted(slices.Values(alive))
+	var best *rotaPeer
+	for _, uid := range alive {
+		p := r.peers[uid]
+		if p == nil {
+			p = &rotaPeer{verify: now.Add(verifyEvery)}
+			r.peers[uid] = p
+		}
+		if now.Before(p.after) {
+			continue
+		}
+		if !now.Before(p.verify) {
+			p.verify = now.Add(verifyEvery)
+			for _, partition := range shared(uid) {
+				if r.needs[partition] == nil {
+					r.needs[partition] = map[uint64]bool{}
+				}
+				r.needs[partition][uid] = true
+			}
+		}
+		var need []uint32
+		for _, partition := range slices.Sorted(maps.Keys(r.needs)) {
+			if r.needs[partition][uid] {
+				need = append(need, partition)
+			}
+		}
+		if len(need) > 0 {
+			return ExchangeWork{Peer: uid, Partitions: need}, true
+		}
+		if best == nil || p.last.Before(best.last) {
+			best, w = p, ExchangeWork{Peer: uid, Routine: true, From: p.from}
+		}
+	}
+	return w, best != nil
+}
+
+// Done notes that the work was done up to token end, last for the last token there
+// is, and reading so many records. It gives the partitions, of those that are wholly
+// at or below end, which need no comparison with anybody any more.
+func (r *Rota) Done(now time.Time, w ExchangeWork, compared []uint32, last bool, end uint64, records int) (settled []uint32) {
+	p := r.peers[w.Peer]
+	p.after = time.Time{}
+	r.turn = later(r.turn, now.Add(time.Duration(records)*time.Second/recordsPerSecond))
+	if w.Routine {
+		p.last, p.from = now, end+1
+		if last {
+			p.from = 0
+		}
+		return nil
+	}
+	if len(w.Partitions) > len(compared) {
+		r.turn = now // there is more: but not before the time that reading took
+		r.turn = r.turn.Add(time.Duration(records) * time.Second / recordsPerSecond)
+	}
+	for _, partition := range compared {
+		delete(r.needs[partition], w.Peer)
+		if with, ok := r.needs[partition]; ok && len(with) == 0 {
+			delete(r.needs, partition)
+			settled = append(settled, partition)
+		}
+	}
+	return settled
+}
+
+// Failed notes that the work was not done.
+func (r *Rota) Failed(now time.Time, w ExchangeWork) {
+	r.peers[w.Peer].after = now.Add(retryExchange)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
