@@ -3,6 +3,7 @@ package lsm
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 
@@ -15,6 +16,7 @@ import (
 
 // A Report is what Check found.
 type Report struct {
+	Checkpoint   bool // the directory is a checkpoint that was not opened yet
 	Tables       int
 	TableBytes   uint64
 	TableRecords uint64 // a key may be in several tables
@@ -24,6 +26,9 @@ type Report struct {
 	// Orphans are files that nothing refers to: leftovers of a crash, which the
 	// next Open removes.
 	Orphans []string
+	// Damaged are the ranges that were lost before and are not healed. They are no
+	// problem of the files that are there.
+	Damaged []Range
 	// Problems say what is damaged, each a *CorruptError unless it could not be
 	// read at all.
 	Problems []error
@@ -32,6 +37,9 @@ type Report struct {
 func (r Report) String() string {
 	s := fmt.Sprintf("%d tables with %d bytes and %d records, log of %d groups with %d bytes and %d records, %d orphans, %d problems",
 		r.Tables, r.TableBytes, r.TableRecords, r.LogGroups, r.LogBytes, r.LogRecords, len(r.Orphans), len(r.Problems))
+	for _, d := range r.Damaged {
+		s += "\nnot healed: " + d.String()
+	}
 	for _, p := range r.Problems {
 		s += "\n" + p.Error()
 	}
@@ -44,18 +52,18 @@ func (r Report) String() string {
 func Check(dir string) (Report, error) { return CheckFS(vfs.OS, dir) }
 
 // CheckFS is Check on another file system.
-func CheckFS(fs vfs.FS, dir string) (Report, error) {
-	lock, err := fs.Lock(path.Join(dir, base.LockName))
+func CheckFS(fsys vfs.FS, dir string) (Report, error) {
+	lock, err := fsys.Lock(path.Join(dir, base.LockName))
 	if err != nil {
 		return Report{}, fmt.Errorf("lsm: locking %s: %w", dir, err)
 	}
-	c := checker{fs: fs, dir: dir}
+	c := checker{fsys: fsys, dir: dir}
 	err = c.run()
 	return c.report, errors.Join(err, lock.Close())
 }
 
 type checker struct {
-	fs     vfs.FS
+	fsys   vfs.FS
 	dir    string
 	report Report
 }
@@ -63,7 +71,13 @@ type checker struct {
 func (c *checker) problem(err error) { c.report.Problems = append(c.report.Problems, err) }
 
 func (c *checker) run() error {
-	state, err := manifest.Read(c.fs, c.dir)
+	state, err := manifest.Read(c.fsys, c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		var copied error
+		if state, copied = manifest.ReadCheckpoint(c.fsys, c.dir); !errors.Is(copied, fs.ErrNotExist) {
+			err, c.report.Checkpoint = copied, true
+		}
+	}
 	switch {
 	case errors.Is(err, ErrCorrupt):
 		c.problem(err)
@@ -71,9 +85,12 @@ func (c *checker) run() error {
 	case err != nil:
 		return err
 	}
-	names, err := c.fs.List(c.dir)
+	names, err := c.fsys.List(c.dir)
 	if err != nil {
 		return fmt.Errorf("lsm: listing the directory: %w", err)
+	}
+	for _, d := range state.Damaged {
+		c.report.Damaged = append(c.report.Damaged, rangeOf(d))
 	}
 	var logs []uint64
 	for _, name := range names {
@@ -98,7 +115,7 @@ func (c *checker) run() error {
 
 func (c *checker) table(m manifest.Table) error {
 	name := path.Join(c.dir, base.TableName(m.ID))
-	f, err := c.fs.Open(name)
+	f, err := c.fsys.Open(name)
 	if err != nil {
 		return base.Corrupt(name, 0, "a table", err)
 	}
@@ -113,7 +130,7 @@ func (c *checker) table(m manifest.Table) error {
 }
 
 func (c *checker) log(from uint64, logs []uint64) error {
-	found, err := wal.Replay(c.fs, c.dir, from, logs, func(segment uint64, off int64, b []byte) error {
+	found, err := wal.Replay(c.fsys, c.dir, from, logs, func(segment uint64, off int64, b []byte) error {
 		for len(b) > 0 {
 			_, n, err := base.DecodeRecord(b)
 			if err != nil {

@@ -119,6 +119,8 @@ type recovery struct {
 	t      *Tree
 	tables []uint64 // files found
 	logs   []uint64
+	copied bool          // there is a checkpoint file
+	cut    bool          // or one that was never finished
 	mems   []*mem        // oldest first
 	last   uint64        // the segment that was visited last
 	top    uint64        // the highest stamp found
@@ -198,6 +200,8 @@ func (r *recovery) list() error {
 		} else if n, ok := base.ParseLogName(name); ok {
 			r.logs = append(r.logs, n)
 		}
+		r.copied = r.copied || name == base.CheckpointName
+		r.cut = r.cut || name == base.CheckpointTmpName
 	}
 	slices.Sort(r.logs)
 	return nil
@@ -211,13 +215,19 @@ func (r *recovery) openManifest() error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if len(r.tables)+len(r.logs) > 0 {
-		return base.Corrupt(path.Join(t.dir, base.ManifestName), 0, "a manifest beside tables and log", "no such file")
+	identity := t.o.Identity
+	if identity == [16]byte{} {
+		rand.Read(identity[:]) // never fails
 	}
-	p := manifest.Params{Slices: uint32(t.o.Slices), Directory: t.o.Identity}
-	if p.Directory == [16]byte{} {
-		rand.Read(p.Directory[:]) // never fails
+	switch {
+	case r.cut:
+		return base.Corrupt(path.Join(t.dir, base.CheckpointTmpName), 0, "a finished checkpoint", "one that was cut short; make another")
+	case r.copied:
+		return r.restore(identity)
+	case len(r.tables)+len(r.logs) > 0:
+		return base.Corrupt(path.Join(t.dir, base.ManifestName), 0, "a manifest, or a checkpoint file, beside tables and log", "no such file")
 	}
+	p := manifest.Params{Slices: uint32(t.o.Slices), Directory: identity}
 	t.manifest, err = manifest.Create(t.o.FS, t.dir, p)
 	return err
 }
@@ -395,6 +405,11 @@ func (r *recovery) clean() error {
 			return fmt.Errorf("lsm: removing a leftover: %w", err)
 		}
 		t.stats.orphans.Add(1)
+	}
+	if r.copied { // the manifest stands in its place by now
+		if err := t.o.FS.Remove(path.Join(t.dir, base.CheckpointName)); err != nil {
+			return fmt.Errorf("lsm: removing the checkpoint file: %w", err)
+		}
 	}
 	return t.log.Release(r.mems[0].first)
 }

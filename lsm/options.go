@@ -120,7 +120,8 @@ type Options struct {
 	// group have run. It must not block.
 	GroupDone func()
 
-	// Identity names the directory when it is created. Zero: drawn at random.
+	// Identity names the directory when it is created, or made of a checkpoint.
+	// Zero: drawn at random.
 	Identity [16]byte
 
 	// FS is where the files are. Default vfs.OS.

@@ -77,6 +77,10 @@ type Tree struct {
 	workers    sync.WaitGroup // prepareLoop, flushLoop, each compactLoop, tendLoop, scrubLoop
 }
 
+// Identity tells the directory from all others: a restored checkpoint has another
+// than the tree that it was made of.
+func (t *Tree) Identity() [16]byte { return t.manifest.State().Directory }
+
 // failure gives the error that ended writing, or nil.
 func (t *Tree) failure() error {
 	t.mu.Lock()

@@ -15,6 +15,8 @@ const (
 	TableMagic    Magic = "kvstable"
 	LogMagic      Magic = "kvs-log\n"
 	ManifestMagic Magic = "kvsmanif"
+	// CheckpointMagic is that of a manifest that was made once, for a copy.
+	CheckpointMagic Magic = "kvscheck"
 )
 
 // A Header starts every file:

@@ -11,8 +11,11 @@ const (
 	ManifestName    = "manifest"
 	ManifestTmpName = "manifest.tmp"
 	LockName        = "lock"
-	tableSuffix     = ".table"
-	logSuffix       = ".log"
+	CheckpointName  = "checkpoint"
+	// CheckpointTmpName marks a checkpoint that is not finished.
+	CheckpointTmpName = "checkpoint.tmp"
+	tableSuffix       = ".table"
+	logSuffix         = ".log"
 
 	// DamagedSuffix follows the name of a file that was set aside.
 	DamagedSuffix = ".damaged"

@@ -74,14 +74,18 @@ func frameAt(b []byte, generation uint64, off int) (payload []byte, previous, su
 
 // decode reads a whole manifest. What follows the position, if anything, is torn.
 func decode(b []byte) (*draft, position, error) {
-	h, err := base.DecodeHeader(b, base.ManifestMagic, formatVersion, base.ManifestName)
+	return decodeAs(b, base.ManifestMagic, base.ManifestName)
+}
+
+func decodeAs(b []byte, magic base.Magic, name string) (*draft, position, error) {
+	h, err := base.DecodeHeader(b, magic, formatVersion, name)
 	if err != nil {
 		return nil, position{}, err
 	}
 	var d *draft
 	at := position{h.Number, base.HeaderBytes, binary.LittleEndian.Uint32(b[base.HeaderBytes-4:])}
 	corrupt := func(expected, found any) (*draft, position, error) {
-		return nil, position{}, base.Corrupt(base.ManifestName, at.end, expected, found)
+		return nil, position{}, base.Corrupt(name, at.end, expected, found)
 	}
 	for d == nil || int(at.end) < len(b) {
 		payload, previous, sum, ok := frameAt(b, at.generation, int(at.end))

@@ -115,18 +115,27 @@ func Read(fs vfs.FS, dir string) (*State, error) {
 }
 
 func read(f vfs.File) (d *draft, at position, size int64, err error) {
-	if size, err = f.Size(); err != nil {
-		return nil, position{}, 0, fmt.Errorf("manifest: size: %w", err)
+	b, err := readAll(f, base.ManifestName)
+	if err != nil {
+		return nil, position{}, 0, err
+	}
+	d, at, err = decode(b)
+	return d, at, int64(len(b)), err
+}
+
+func readAll(f vfs.File, name string) ([]byte, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, fmt.Errorf("manifest: size of %s: %w", name, err)
 	}
 	if size > maxBytes {
-		return nil, position{}, 0, base.Corrupt(base.ManifestName, 0, fmt.Sprintf("at most %d bytes", maxBytes), size)
+		return nil, base.Corrupt(name, 0, fmt.Sprintf("at most %d bytes", maxBytes), size)
 	}
 	b := make([]byte, size)
 	if n, err := f.ReadAt(b, 0); n < len(b) {
-		return nil, position{}, 0, fmt.Errorf("manifest: read at %d: %w", n, err)
+		return nil, fmt.Errorf("manifest: read %s at %d: %w", name, n, err)
 	}
-	d, at, err = decode(b)
-	return d, at, size, err
+	return b, nil
 }
 
 // settle cuts the file and makes what was read durable: a process that was
@@ -209,14 +218,7 @@ func (m *Manifest) shorten() {
 // rewrite writes the current state into a fresh file, which takes the place of
 // the old one, if any, atomically.
 func (m *Manifest) rewrite() error {
-	generation := m.at.generation + 1
-	b := base.AppendHeader(nil, base.ManifestMagic, base.Header{Version: formatVersion, Number: generation})
-	at := position{generation, base.HeaderBytes, binary.LittleEndian.Uint32(b[base.HeaderBytes-4:])}
-	snapshot := m.State().append(nil)
-	b = appendFrame(b, at, snapshot)
-	at = at.behind(snapshot, frameSum(b[at.end:]))
-	seal, _ := at.seal()
-	b = append(b, seal...)
+	b, at := appendSnapshot(nil, base.ManifestMagic, m.at.generation+1, m.State())
 	tmp, name := path.Join(m.dir, base.ManifestTmpName), path.Join(m.dir, base.ManifestName)
 	f, err := m.fs.Create(tmp)
 	if err != nil {
@@ -232,6 +234,18 @@ func (m *Manifest) rewrite() error {
 	m.f, m.at = f, at
 	m.rewriteAt = max(minRewriteBytes, rewriteFactor*at.end)
 	return nil
+}
+
+// appendSnapshot appends a whole file: header, a frame with the state, its seal.
+func appendSnapshot(dst []byte, magic base.Magic, generation uint64, s *State) ([]byte, position) {
+	start := len(dst)
+	b := base.AppendHeader(dst, magic, base.Header{Version: formatVersion, Number: generation})
+	at := position{generation, base.HeaderBytes, binary.LittleEndian.Uint32(b[len(b)-4:])}
+	snapshot := s.append(nil)
+	b = appendFrame(b, at, snapshot)
+	at = at.behind(snapshot, frameSum(b[start+base.HeaderBytes:]))
+	seal, _ := at.seal()
+	return append(b, seal...), at
 }
 
 // replace fills f with b and moves it from tmp to name.

@@ -1,0 +1,234 @@
+package lsm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/lsm/internal/table"
+	"example.com/kvstore/lsm/vfs"
+)
+
+// copyBytes is what a copy reads at once.
+const copyBytes = 1 << 20
+
+// Checkpoint makes a copy of the tree in another directory, which is created and
+// must be empty: all that was written before the call, and of what is written
+// meanwhile what came before some instant. Tables are hard links where the volume
+// allows it and copies elsewhere, so that it takes little time and space. The copy
+// is durable on return; after an error, or a crash, there is none.
+//
+// Open of that directory, or of a copy of it, makes a tree of it, with an identity
+// of its own, after it has read everything: a copy from which something is missing,
+// or in which a bit is wrong, is refused with ErrCorrupt. Reads and writes go on
+// meanwhile; Close waits for it, and ends it with ErrClosed.
+func (t *Tree) Checkpoint(dir string) error {
+	if !t.hold() {
+		return ErrClosed
+	}
+	var dead []*tableFile
+	defer func() { t.bury(dead) }()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	lock, err := t.claim(dir)
+	if err != nil {
+		return err
+	}
+	state, files := t.snapshot()
+	err = t.copyTo(dir, state, files)
+	for _, f := range files {
+		if f.versions.Add(-1) == 0 {
+			dead = append(dead, f)
+		}
+	}
+	return errors.Join(err, lock.Close())
+}
+
+// claim makes the directory of a checkpoint and locks it.
+func (t *Tree) claim(dir string) (lock io.Closer, err error) {
+	if err := t.o.FS.MkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("lsm: creating a checkpoint's directory: %w", err)
+	}
+	if err := t.o.FS.SyncDir(path.Dir(dir)); err != nil {
+		return nil, fmt.Errorf("lsm: syncing a checkpoint's parent directory: %w", err)
+	}
+	lock, err = t.o.FS.Lock(path.Join(dir, base.LockName))
+	if err != nil {
+		return nil, fmt.Errorf("lsm: locking %s: %w", dir, err)
+	}
+	names, err := t.o.FS.List(dir)
+	if err == nil && !slices.Equal(names, []string{base.LockName}) {
+		err = fmt.Errorf("%w: the directory of a checkpoint is not empty: %s", ErrInvalid, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
+}
+
+// snapshot gives the state of the manifest and its tables, which the caller unpins
+// by taking one from their versions.
+func (t *Tree) snapshot() (*manifest.State, []*tableFile) {
+	t.edits <- struct{}{}
+	defer func() { <-t.edits }()
+	v := t.acquire()
+	defer t.release(v)
+	var files []*tableFile
+	for f := range v.tables() {
+		f.versions.Add(1)
+		files = append(files, f)
+	}
+	return t.manifest.State(), files
+}
+
+// copyTo fills the directory. The name of the unfinished checkpoint file is durable
+// before anything else is there, and the finished one comes last.
+func (t *Tree) copyTo(dir string, state *manifest.State, files []*tableFile) error {
+	fsys, tmp := t.o.FS, path.Join(dir, base.CheckpointTmpName)
+	made := []string{tmp}
+	mark, err := fsys.Create(tmp)
+	if err == nil {
+		err = fsys.SyncDir(dir)
+		for _, f := range files {
+			if err == nil {
+				name := path.Join(dir, base.TableName(f.ID))
+				made = append(made, name)
+				err = t.linkTable(f, name)
+			}
+		}
+		if err == nil {
+			err = fsys.SyncDir(dir)
+		}
+		if err == nil {
+			err = finishCheckpoint(mark, state)
+		}
+		err = errors.Join(err, mark.Close())
+	}
+	if err == nil {
+		made = append(made, path.Join(dir, base.CheckpointName))
+		err = fsys.Rename(tmp, path.Join(dir, base.CheckpointName))
+	}
+	if err == nil {
+		err = fsys.SyncDir(dir)
+	}
+	if err != nil {
+		slices.Reverse(made) // what says that it is finished goes first
+		for _, name := range made {
+			fsys.Remove(name)
+		}
+		return fmt.Errorf("lsm: making a checkpoint: %w", err)
+	}
+	return nil
+}
+
+// finishCheckpoint writes the checkpoint file.
+func finishCheckpoint(f vfs.File, state *manifest.State) error {
+	s := *state
+	s.LogFrom, s.Tables = 0, slices.Clone(s.Tables)
+	for i := range s.Tables {
+		s.Tables[i].Cold = false
+	}
+	if _, err := f.WriteAt(manifest.AppendCheckpoint(nil, &s), 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// linkTable makes a table appear under another name, durable but for the name.
+func (t *Tree) linkTable(f *tableFile, name string) error {
+	if t.closing.Load() {
+		return ErrClosed
+	}
+	if err := t.o.FS.Link(f.name(), name); err == nil || errors.Is(err, ErrNoSpace) {
+		return err
+	}
+	return t.copyTable(f, name) // another volume, or one without hard links
+}
+
+// copyTable copies a table, verifies the copy and syncs it.
+func (t *Tree) copyTable(f *tableFile, name string) error {
+	from, err := t.o.FS.Open(f.name())
+	if err != nil {
+		return f.hurt(err)
+	}
+	defer from.Close()
+	to, err := t.o.FS.Create(name)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	buf := make([]byte, min(copyBytes, f.Bytes))
+	for off := int64(0); off < int64(f.Bytes); off += int64(len(buf)) {
+		if t.closing.Load() {
+			return ErrClosed
+		}
+		buf = buf[:min(int64(len(buf)), int64(f.Bytes)-off)]
+		if n, err := from.ReadAt(buf, off); n < len(buf) {
+			return fmt.Errorf("lsm: reading %s at %d: %w", f.name(), off+int64(n), err)
+		}
+		if _, err := to.WriteAt(buf, off); err != nil {
+			return err
+		}
+	}
+	if err := to.Sync(); err != nil {
+		return err
+	}
+	r, err := table.Open(to, f.Meta)
+	if err != nil {
+		return f.hurt(err)
+	}
+	return f.hurt(r.VerifyHash(nil))
+}
+
+// restore makes a manifest out of the checkpoint file, if there is one, after it
+// has verified all that belongs to it. The directory gets an identity of its own: it
+// is no longer the one that it is a copy of.
+func (r *recovery) restore(identity [16]byte) error {
+	t := r.t
+	state, err := manifest.ReadCheckpoint(t.o.FS, t.dir)
+	if err != nil {
+		return err
+	}
+	if len(r.logs) > 0 {
+		return base.Corrupt(path.Join(t.dir, base.LogName(r.logs[0])), 0, "no log beside a checkpoint", "a log segment")
+	}
+	for i := range state.Tables {
+		if err := r.verify(state.Tables[i].Meta); err != nil {
+			return fmt.Errorf("lsm: restoring a checkpoint: %w", err)
+		}
+	}
+	if err := t.o.FS.SyncDir(t.dir); err != nil {
+		return fmt.Errorf("lsm: syncing the directory: %w", err)
+	}
+	s := *state
+	s.Directory = identity
+	t.manifest, err = manifest.CreateFrom(t.o.FS, t.dir, &s)
+	return err
+}
+
+// verify reads a table of a checkpoint and makes it durable: who copied it need
+// not have.
+func (r *recovery) verify(m table.Meta) error {
+	name := path.Join(r.t.dir, base.TableName(m.ID))
+	f, err := r.t.o.FS.OpenReadWrite(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return base.Corrupt(name, 0, "a table of the checkpoint", "no such file")
+	case err != nil:
+		return err
+	}
+	reader, err := table.Open(f, m)
+	if err == nil {
+		err = reader.VerifyHash(nil)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
