@@ -38,7 +38,6 @@ func TestOptionsRefused(t *testing.T) {
 		"seed of another scheme":  {kvstore.Options{Listen: "127.0.0.1:0", Seeds: []string{"http://host:1"}}, "Options.Seeds"},
 		"read level":              {kvstore.Options{Read: kvstore.AtLeast(4)}, "Options.Read"},
 		"write level":             {kvstore.Options{N: 1, Write: kvstore.AtLeast(2)}, "Options.Write"},
-		"data-centre level":       {kvstore.Options{Read: kvstore.LocalQuorum}, "Options.Read"},
 		"long name":               {kvstore.Options{NodeID: strings.Repeat("n", 200)}, "NodeID"},
 		"open listener, no key":   {kvstore.Options{Listen: "0.0.0.0:0"}, "set ClusterKey"},
 		"public listener, no key": {kvstore.Options{Listen: "192.0.2.1:7000"}, "set ClusterKey"},
@@ -78,7 +77,6 @@ func TestCallsRefused(t *testing.T) {
 		"level too high":      {put("k", 1, kvstore.AtLeast(2)), kvstore.ErrInvalid, "1 owners"},
 		"read level too high": {get("k", kvstore.AtLeast(3)), kvstore.ErrInvalid, "1 owners"},
 		"level of none":       {put("k", 1, kvstore.AtLeast(0)), kvstore.ErrInvalid, "level"},
-		"data-centre level":   {get("k", kvstore.EachQuorum), kvstore.ErrInvalid, "data centres"},
 		"unknown level":       {get("k", kvstore.Consistency(99)), kvstore.ErrInvalid, "unknown level"},
 		"short TTL":           {put("k", 1, kvstore.TTL(time.Microsecond)), kvstore.ErrInvalid, "TTL"},
 	} {

@@ -71,7 +71,7 @@ func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, er
 		if err != nil {
 			return causalResult{}, qe.fail(err)
 		}
-		targets, err := v.enough(w.key, w.level, &qe, room[:0])
+		targets, _, err := v.enough(w.key, w.level, &qe, room[:0])
 		if err != nil {
 			return causalResult{}, err
 		}
@@ -113,7 +113,7 @@ func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, er
 // first, and once it is synced there, at the other owners (rule: causal-chain).
 func (db *DB) coordinate(ctx context.Context, v *view, w *causalWrite, deadline time.Time) (causalResult, error) {
 	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
-	if _, err := v.enough(w.key, w.level, &qe, nil); err != nil {
+	if _, _, err := v.enough(w.key, w.level, &qe, nil); err != nil {
 		return causalResult{}, err
 	}
 	seen, above := w.seen, vclock.Dot{}
@@ -334,21 +334,17 @@ func (db *DB) readOwn(ctx context.Context, key string, deadline time.Time) (vclo
 func (db *DB) spread(ctx context.Context, v *view, c *writeCall, w *causalWrite, rec replica.Record, qe *QuorumError, deadline time.Time) (verdict, error) {
 	var room [replica.MaxOwners]target
 	for {
-		targets, err := v.enough(w.key, w.level, qe, room[:0])
+		targets, need, err := v.enough(w.key, w.level, qe, room[:0])
 		if err != nil {
 			db.writes.put(c)
 			return verdict{}, err
 		}
-		own := 0
-		if targets[0].peer == nil { // else it is no owner any more
-			own = 1
-		}
-		out := c.write(v, bytesOf(w.key), rec, targets[own:], max(qe.Required-own, 0), false, deadline, ctx.Done())
+		out := c.write(v, bytesOf(w.key), rec, targets, need, false, deadline, ctx.Done())
 		if out.Verdict == replica.Done {
 			c.release()
 			return out, nil
 		}
-		qe.Received, qe.Replicas = out.acked+own, c.errors()
+		qe.Received, qe.Replicas = out.acked, c.errors()
 		c.release()
 		if out.epoch <= v.epoch.Number {
 			return out, qe.fail(waitError(ctx, out.Verdict))

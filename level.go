@@ -3,6 +3,8 @@ package kvstore
 import (
 	"fmt"
 	"time"
+
+	"example.com/kvstore/replica"
 )
 
 // Consistency is a level: how many of a key's owners must answer before a call
@@ -19,10 +21,13 @@ const (
 	Quorum
 	// All owners.
 	All
-	// LocalOne, LocalQuorum and EachQuorum are levels over data centres. This
-	// version refuses them with ErrInvalid.
+	// LocalOne is one owner in the data centre of the node that is asked.
 	LocalOne
+	// LocalQuorum is a majority of the owners in that data centre. Reads and writes
+	// there intersect; those in different data centres need not.
 	LocalQuorum
+	// EachQuorum is a majority of the owners in every data centre that has some. It
+	// intersects with every LocalQuorum.
 	EachQuorum
 )
 
@@ -64,7 +69,7 @@ func (c Consistency) required(owners int) (int, error) {
 	case c == All:
 		need = owners
 	case c == LocalOne, c == LocalQuorum, c == EachQuorum:
-		return 0, invalid("level %q needs data centres, which this version does not place; use One, Quorum, All or AtLeast", c)
+		need = 1 // at least: see need
 	case c > atLeastBase:
 		need = int(c - atLeastBase)
 	}
@@ -76,6 +81,51 @@ func (c Consistency) required(owners int) (int, error) {
 	}
 	return need, nil
 }
+
+// need is which of the targets must answer.
+func (c Consistency) need(targets []target) (replica.Need, error) {
+	var need replica.Need
+	switch c {
+	case LocalOne, LocalQuorum:
+		var near replica.Group
+		for i := range targets {
+			if targets[i].near {
+				near.Of |= 1 << i
+				near.Count++
+			}
+		}
+		if near.Count == 0 {
+			return need, ErrUnavailable
+		}
+		if near.Count = near.Count/2 + 1; c == LocalOne {
+			near.Count = 1
+		}
+		need.Groups = []replica.Group{near}
+		return need, nil
+	case EachQuorum:
+		centres := map[string]int{}
+		for i := range targets {
+			g, ok := centres[targets[i].centre]
+			if !ok {
+				g = len(need.Groups)
+				centres[targets[i].centre] = g
+				need.Groups = append(need.Groups, replica.Group{})
+			}
+			need.Groups[g].Of |= 1 << i
+			need.Groups[g].Count++
+		}
+		for g := range need.Groups {
+			need.Groups[g].Count = need.Groups[g].Count/2 + 1
+		}
+		return need, nil
+	}
+	var err error
+	need.Count, err = c.required(len(targets))
+	return need, err
+}
+
+// local reports whether only owners in the own data centre count.
+func (c Consistency) local() bool { return c == LocalOne || c == LocalQuorum }
 
 // A GetOption is an option of Get. The set is closed.
 type GetOption interface{ getOption() }

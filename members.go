@@ -386,7 +386,7 @@ func (m *members) publish() {
 	v := &view{epoch: e, ring: e.Ring, replaced: make(chan struct{})}
 	for _, n := range e.Ring.Nodes() {
 		member, _ := e.Member(n.ID)
-		node := viewNode{id: n.ID, uid: member.UID, addr: member.Addr}
+		node := viewNode{id: n.ID, uid: member.UID, addr: member.Addr, centre: n.DataCenter, near: n.DataCenter == m.db.opts.DataCenter}
 		if g, ok := states[n.ID]; ok && isMember(g, member) {
 			node.addr, node.dead = g.Addr, g.State == gossip.Dead
 		}

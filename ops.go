@@ -10,7 +10,6 @@ import (
 
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
-	"example.com/kvstore/ring"
 	"example.com/kvstore/vclock"
 )
 
@@ -46,7 +45,7 @@ func (db *DB) Get(ctx context.Context, key string, opts ...GetOption) (Item, err
 	}
 	defer db.gate.leave()
 	db.metrics.gets.Add(1)
-	it, err := db.get(ctx, key, level, nil)
+	it, err := db.read(ctx, key, level, nil)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		db.metrics.failedGets.Add(1)
 	}
@@ -121,6 +120,7 @@ type pendingWrite struct {
 	// that is.
 	causal, replaces bool
 	seen             vclock.Version
+	above            vclock.Dot // a plain write is stamped above it
 }
 
 func (db *DB) checkKey(key string) error {
@@ -155,6 +155,11 @@ func (db *DB) write(ctx context.Context, w *pendingWrite) (Version, error) {
 	}
 	var v Version
 	var err error
+	s := sessionOf(ctx)
+	if s != nil {
+		w.level = s.level(w.key, w.level, db.replicas())
+		w.above = s.max(w.key)
+	}
 	if w.causal {
 		v, err = db.writeSeen(ctx, w)
 	} else {
@@ -162,6 +167,8 @@ func (db *DB) write(ctx context.Context, w *pendingWrite) (Version, error) {
 	}
 	if err != nil {
 		db.metrics.failedWrites.Add(1)
+	} else if s != nil {
+		s.note(w.key, v.seen)
 	}
 	return v, err
 }
@@ -170,7 +177,7 @@ func (db *DB) write(ctx context.Context, w *pendingWrite) (Version, error) {
 // deletes reads first.
 func (db *DB) writeSeen(ctx context.Context, w *pendingWrite) (Version, error) {
 	if w.rec.Tombstone && !w.replaces {
-		it, err := db.get(ctx, w.key, db.opts.Read, nil)
+		it, err := db.read(ctx, w.key, db.opts.Read, nil)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			var q *QuorumError
 			if errors.As(err, &q) {
@@ -196,23 +203,17 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 		return Version{}, qe.fail(err)
 	}
 	key := bytesOf(w.key)
-	token := ring.Token(w.key)
 	var room [replica.MaxOwners]target
-	var above uint64
+	above := w.above.Stamp
 	restamp := true
 	for range maxAttempts {
 		v, err := db.serving()
 		if err != nil {
 			return Version{}, qe.fail(err)
 		}
-		targets, alive := v.targets(room[:0], v.ring.Partition(token))
-		qe.Alive = alive
-		if qe.Required, err = w.level.required(len(targets)); err != nil {
-			return Version{}, qe.fail(err)
-		}
-		if alive < qe.Required {
-			qe.Replicas = deadTargets(targets)
-			return Version{}, qe.fail(ErrUnavailable)
+		targets, need, err := v.enough(w.key, w.level, &qe, room[:0])
+		if err != nil {
+			return Version{}, err
 		}
 		if restamp {
 			stamp, err := db.stamp(ctx, v, above, deadline)
@@ -226,7 +227,7 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 			return Version{}, qe.fail(fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight))
 		}
 		db.sweeper.wake()
-		out := c.write(v, key, w.rec, targets, qe.Required, false, deadline, ctx.Done())
+		out := c.write(v, key, w.rec, targets, need, false, deadline, ctx.Done())
 		if out.Verdict == replica.Done {
 			c.release()
 			return plainVersion(w.rec.Dot), nil
@@ -260,7 +261,6 @@ func (db *DB) get(ctx context.Context, key string, level Consistency, raw *repli
 	if err != nil {
 		return none, qe.fail(err)
 	}
-	token := ring.Token(key)
 	var room [replica.MaxOwners]target
 	for range maxAttempts {
 		v, err := db.serving()
@@ -270,14 +270,9 @@ func (db *DB) get(ctx context.Context, key string, level Consistency, raw *repli
 		if err := db.fence.await(ctx, deadline); err != nil {
 			return none, qe.fail(err)
 		}
-		targets, alive := v.targets(room[:0], v.ring.Partition(token))
-		qe.Alive = alive
-		if qe.Required, err = level.required(len(targets)); err != nil {
-			return none, qe.fail(err)
-		}
-		if alive < qe.Required {
-			qe.Replicas = deadTargets(targets)
-			return none, qe.fail(ErrUnavailable)
+		targets, need, err := v.enough(key, level, &qe, room[:0])
+		if err != nil {
+			return none, err
 		}
 		if qe.Required == 1 && targets[0].peer == nil {
 			it, err := db.getLocal(key, raw)
@@ -290,7 +285,7 @@ func (db *DB) get(ctx context.Context, key string, level Consistency, raw *repli
 			return none, qe.fail(fmt.Errorf("%w: %d reads are in flight", ErrOverloaded, maxInFlight))
 		}
 		db.sweeper.wake()
-		out := c.read(v, bytesOf(key), targets, qe.Required, deadline, ctx.Done())
+		out := c.read(v, bytesOf(key), targets, need, deadline, ctx.Done())
 		if out.Verdict == replica.Done {
 			var it Item
 			epoch, err := db.writeBack(ctx, v, c, &out, qe, deadline)
@@ -354,7 +349,7 @@ func (db *DB) writeBack(ctx context.Context, v *view, c *readCall, out *readResu
 	}
 	defer w.release()
 	db.metrics.writeBacks.Add(1)
-	got := w.write(v, c.key, out.joined, rest, need, true, deadline, ctx.Done())
+	got := w.write(v, c.key, out.joined, rest, replica.Need{Count: need}, true, deadline, ctx.Done())
 	if got.Verdict == replica.Done {
 		return 0, nil
 	}

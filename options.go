@@ -60,8 +60,9 @@ type Options struct {
 	// address listened on.
 	Advertise string
 	// Zone and DataCenter place the node; replicas go to distinct ones first.
-	// Zones of unequal size load their nodes unequally. Levels and numbers of
-	// replicas for each data centre are not there yet.
+	// Zones of unequal size load their nodes unequally. The levels LocalOne,
+	// LocalQuorum and EachQuorum are about data centres; N counts the replicas in
+	// all of them together.
 	Zone, DataCenter string
 	// Seeds are nodes to join through: "host:port", "dns://name:port" or
 	// "srv://name". They are retried for ever; the own address is ignored. Nodes

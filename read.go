@@ -57,7 +57,7 @@ type readResult struct {
 }
 
 // read asks targets, in their order, until need have answered.
-func (c *readCall) read(v *view, key []byte, targets []target, need int, deadline time.Time, done <-chan struct{}) readResult {
+func (c *readCall) read(v *view, key []byte, targets []target, need replica.Need, deadline time.Time, done <-chan struct{}) readResult {
 	c.refs.Store(1)
 	c.key = key
 	c.targets = append(c.targets[:0], targets...)
@@ -78,8 +78,11 @@ func (c *readCall) read(v *view, key []byte, targets []target, need int, deadlin
 	}
 	c.mu.Unlock()
 	// Remote owners first, so that they work while this node reads its own.
-	local := -1
-	for range need {
+	local, first := -1, need.Count
+	if len(need.Groups) > 0 {
+		first = len(targets)
+	}
+	for range first {
 		i := c.next()
 		if i < 0 {
 			break // those that could not be sent to have used up all targets

@@ -67,6 +67,9 @@ func (db *DB) update(ctx context.Context, key string, fn func(Item) ([]byte, err
 			return Item{Key: key}, u.fail(err)
 		}
 		if alone {
+			if s := sessionOf(ctx); s != nil {
+				s.note(key, wrote.Version.seen)
+			}
 			return wrote, nil
 		}
 		db.metrics.reruns.Add(1)
@@ -90,7 +93,7 @@ type updating struct {
 // with a version that covers that too.
 func (u *updating) read(ctx context.Context) (Item, error) {
 	if !u.fresh {
-		if _, err := u.db.get(ctx, u.key, u.db.opts.Read, &u.held); err != nil && !errors.Is(err, ErrNotFound) {
+		if _, err := u.db.read(ctx, u.key, u.db.opts.Read, &u.held); err != nil && !errors.Is(err, ErrNotFound) {
 			return Item{}, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/kvstore/replica"
 	"example.com/kvstore/ring"
 	"example.com/kvstore/topology"
 	"example.com/kvstore/transport"
@@ -32,6 +33,9 @@ type viewNode struct {
 	addr string
 	peer *peer // nil for this node
 	dead bool  // the failure detector's word
+	near bool  // in the same data centre as this node
+	// centre is its data centre.
+	centre string
 }
 
 // self is the index of this node in the ring, or -1.
@@ -55,16 +59,17 @@ func (v *view) owns(p int) bool {
 }
 
 // targets appends the owners of partition p in the order in which a read should
-// ask them: this node, then the live ones in preference order, then the rest.
+// ask them: this node, then the live ones in preference order, those in the same
+// data centre first, then the rest.
 // It counts the live ones.
 func (v *view) targets(dst []target, p int) ([]target, int) {
 	start := len(dst)
 	alive := 0
 	for _, i := range v.ring.Owners(p) {
 		n := &v.nodes[i]
-		t := target{id: n.id, uid: n.uid, peer: n.peer, dead: n.peer != nil && (n.dead || !n.peer.Up())}
+		t := target{id: n.id, uid: n.uid, peer: n.peer, near: n.near, centre: n.centre, dead: n.peer != nil && (n.dead || !n.peer.Up())}
 		dst = append(dst, t)
-		// Insertion keeps the order within each of the three classes.
+		// Insertion keeps the order within each class.
 		for j := len(dst) - 1; j > start && dst[j].rank() < dst[j-1].rank(); j-- {
 			dst[j], dst[j-1] = dst[j-1], dst[j]
 		}
@@ -75,20 +80,33 @@ func (v *view) targets(dst []target, p int) ([]target, int) {
 	return dst, alive
 }
 
-// enough appends the owners of a key, and fails when fewer of them are alive than
-// the level needs. It fills in the numbers of qe.
-func (v *view) enough(key string, level Consistency, qe *QuorumError, dst []target) ([]target, error) {
-	targets, alive := v.targets(dst, v.ring.Partition(ring.Token(key)))
-	qe.Alive = alive
-	var err error
-	if qe.Required, err = level.required(len(targets)); err != nil {
-		return nil, qe.fail(err)
+// enough appends the owners of a key that a call at the level asks, and says how
+// many of them must answer. It fails when too few of them are alive. It fills in
+// the numbers of qe. A read at a level of this data centre asks nobody else; a
+// write goes to all owners.
+func (v *view) enough(key string, level Consistency, qe *QuorumError, dst []target) ([]target, replica.Need, error) {
+	targets, _ := v.targets(dst, v.ring.Partition(ring.Token(key)))
+	need, err := level.need(targets)
+	if err == nil && level.local() && qe.Op == opGet {
+		targets = slices.DeleteFunc(targets, func(t target) bool { return !t.near })
+		need = replica.Need{Count: need.Total()}
 	}
-	if alive < qe.Required {
-		qe.Replicas = deadTargets(targets)
-		return nil, qe.fail(ErrUnavailable)
+	var dead uint64
+	qe.Required, qe.Alive = need.Total(), 0
+	for i := range targets {
+		if targets[i].dead {
+			dead |= 1 << i
+		} else {
+			qe.Alive++
+		}
 	}
-	return targets, nil
+	if err == nil && !need.Possible(dead, len(targets)) {
+		qe.Replicas, err = deadTargets(targets), ErrUnavailable
+	}
+	if err != nil {
+		return nil, need, qe.fail(err)
+	}
+	return targets, need, nil
 }
 
 // firstOwnersFirst orders the targets of partition p as every node does: the live
@@ -103,15 +121,17 @@ func (v *view) firstOwnersFirst(targets []target, p int) {
 	slices.SortStableFunc(targets, func(a, b target) int { return cmp.Compare(place(&a), place(&b)) })
 }
 
-// rank orders targets: this node, live ones, dead ones.
+// rank orders targets: this node, live ones near and far, dead ones.
 func (t *target) rank() int {
 	switch {
 	case t.peer == nil:
 		return 0
 	case t.dead:
-		return 2
+		return 3
+	case t.near:
+		return 1
 	}
-	return 1
+	return 2
 }
 
 // serving returns the current view, or the reason why this node does not

@@ -52,6 +52,9 @@ type target struct {
 	uid uint64
 	// peer is nil for this node.
 	peer *peer
+	// near says that it is in this node's data centre, centre which one it is in.
+	near   bool
+	centre string
 	// dead says that the failure detector or the connection has given it up.
 	dead bool
 }
@@ -76,7 +79,7 @@ type verdict struct {
 // write sends rec to the targets and waits until need of them have it synced,
 // or that has become impossible, or the deadline or done ends the wait.
 // The record's slices may be re-used on return.
-func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []target, need int, repair bool, deadline time.Time, done <-chan struct{}) verdict {
+func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []target, need replica.Need, repair bool, deadline time.Time, done <-chan struct{}) verdict {
 	c.begin(targets, need, deadline)
 	q := replica.Request{Epoch: v.epoch.Number, Stamp: c.db.clock.Now(), Repair: repair, Key: key, Record: rec}
 	c.head = q.AppendWriteHead(c.head[:0])
@@ -98,10 +101,14 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 			c.release()
 		}
 	}
-	if c.self >= 0 {
+	switch {
+	case c.self < 0:
+	case c.causal:
+		c.answer(c.self, replica.Reply{Status: replica.OK})
+	default:
 		c.writeSelf(v, key, rec, deadline)
 	}
-	decided := need > 0
+	decided := !need.None()
 	if decided { // else nobody waits for it
 		select {
 		case <-c.decided:
@@ -155,7 +162,7 @@ func (c *writeCall) submit(r lsm.Record) {
 }
 
 // begin takes the call into use with one reference, the coordinator's.
-func (c *writeCall) begin(targets []target, need int, deadline time.Time) {
+func (c *writeCall) begin(targets []target, need replica.Need, deadline time.Time) {
 	c.refs.Store(1)
 	c.targets = append(c.targets[:0], targets...)
 	c.mu.Lock()

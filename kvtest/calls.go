@@ -69,7 +69,7 @@ func (n *Node) Delete(ctx context.Context, key string, opts ...kvstore.DeleteOpt
 		op.option(o)
 	}
 	if n.causal() && op.Replaces == nil { // it replaces what it reads, and does not tell what that was
-		op.Strict = false
+		op.Strict, op.vague = false, true
 	}
 	return n.call(ctx, key, &op, func(ctx context.Context, db *kvstore.DB) error {
 		return db.Delete(ctx, key, opts...)
@@ -107,7 +107,10 @@ func (n *Node) Update(ctx context.Context, key string, fn func(kvstore.Item) ([]
 }
 
 // A recorded is a call on its way into the history.
-type recorded struct{ Op }
+type recorded struct {
+	Op
+	vague bool // it does not tell what it replaced
+}
 
 // saw notes the version that the call returned.
 func (r *recorded) saw(v kvstore.Version) {
@@ -135,7 +138,7 @@ func (n *Node) causal() bool {
 // intersects reports whether quorums of this level meet those of the same level.
 // Default is taken for a quorum.
 func intersects(l kvstore.Consistency) bool {
-	return l == kvstore.Default || l == kvstore.Quorum || l == kvstore.All
+	return l == kvstore.Default || l == kvstore.Quorum || l == kvstore.All || l == kvstore.EachQuorum
 }
 
 // seenBy is what a version has seen.
@@ -154,10 +157,20 @@ func WithClient(ctx context.Context, client int) context.Context {
 	return context.WithValue(ctx, clientKey{}, client)
 }
 
+type sessionKey struct{}
+
+// WithSession is kvstore.WithSession, and lets Check judge that the client's calls
+// with this context never go back. A client should have one session.
+func WithSession(ctx context.Context) context.Context {
+	return context.WithValue(kvstore.WithSession(ctx), sessionKey{}, true)
+}
+
 // call makes one call, and files what came of it.
 func (n *Node) call(ctx context.Context, key string, op *recorded, do func(context.Context, *kvstore.DB) error) error {
 	c := n.c
 	op.Client, _ = ctx.Value(clientKey{}).(int)
+	op.Session, _ = ctx.Value(sessionKey{}).(bool)
+	op.Session = op.Session && !op.vague
 	op.Node, op.Key, op.Start = n.Index, key, c.Now()
 	time.Sleep(n.thaw())
 	n.hop(op, "there")

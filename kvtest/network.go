@@ -32,6 +32,9 @@ func (c *Cluster) fate(l transport.Link, n uint64) transport.Fate {
 	}
 	f := transport.Chances{Seed: c.Seed, Drop: c.o.Loss, Duplicate: c.o.Duplicate, MinDelay: c.o.MinDelay, MaxDelay: c.o.MaxDelay}.Fate(l, n)
 	f.Delay += max(from.thaw(), to.thaw())
+	if c.o.Distance != nil {
+		f.Delay += c.o.Distance(from.Index, to.Index)
+	}
 	f.Delay += c.align(from.Index*len(c.nodes)+to.Index, f.Delay)
 	if to.last.Load().dead.Load() {
 		f.Drop = true

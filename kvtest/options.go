@@ -22,6 +22,9 @@ type Options struct {
 	// MinDelay and MaxDelay bound the time of a message; default 200 µs to 2 ms.
 	// Messages overtake each other.
 	MinDelay, MaxDelay time.Duration
+	// Distance is what a message between two nodes takes on top of that, the same
+	// both ways, for data centres that are far apart. Nil is none.
+	Distance func(from, to int) time.Duration
 	// MinSync and MaxSync bound the time of a sync of a disk; default 100 µs to
 	// 1 ms. Other operations take no time.
 	MinSync, MaxSync time.Duration

@@ -28,7 +28,7 @@ func TestWriteEnumerated(t *testing.T) {
 			permute(owners, func(order []int) {
 				words(owners, kinds, func(kind []int) {
 					cases++
-					w := replica.NewWrite(need, owners)
+					w := replica.NewWrite(replica.Need{Count: need}, owners)
 					acks, fails, newer := 0, 0, false
 					for n, i := range order {
 						if kind[i] == silent {
@@ -68,7 +68,7 @@ func TestWriteEnumerated(t *testing.T) {
 // TestWriteAnswersOnce: what an owner says after its first answer changes
 // nothing, as with a duplicated message.
 func TestWriteAnswersOnce(t *testing.T) {
-	w := replica.NewWrite(2, 3)
+	w := replica.NewWrite(replica.Need{Count: 2}, 3)
 	w.Ack(0)
 	w.Ack(0)
 	w.Fail(0)
@@ -94,7 +94,7 @@ func TestReadEnumerated(t *testing.T) {
 	for need := 1; need <= owners; need++ {
 		permute(owners, func(order []int) {
 			words(owners, 4, func(stamps []int) { // 3 is a failure
-				r := replica.NewRead(need, owners)
+				r := replica.NewRead(replica.Need{Count: need}, owners)
 				newest, answered, fails := 0, 0, 0
 				for n, i := range order {
 					if stamps[i] == 3 {
@@ -133,8 +133,41 @@ func TestReadEnumerated(t *testing.T) {
 	}
 }
 
+// TestGroups: a need of groups is met exactly when each group has its answers, for
+// every set of answers and failures of 3 + 2 owners.
+func TestGroups(t *testing.T) {
+	need := replica.Need{Groups: []replica.Group{{Of: 0b00111, Count: 2}, {Of: 0b11000, Count: 2}}}
+	require.Equal(t, 4, need.Total())
+	require.False(t, need.None())
+	words(5, kinds, func(kind []int) {
+		w, r := replica.NewWrite(need, 5), replica.NewRead(need, 5)
+		var acks, fails [2]int
+		for i, k := range kind {
+			switch k {
+			case ack:
+				w.Ack(i)
+				r.Answer(i, replica.Record{})
+				acks[i/3]++
+			case failed:
+				w.Fail(i)
+				r.Fail(i)
+				fails[i/3]++
+			}
+		}
+		want := replica.Pending
+		switch {
+		case acks[0] >= 2 && acks[1] >= 2:
+			want = replica.Done
+		case fails[0] > 1 || fails[1] > 0:
+			want = replica.Impossible
+		}
+		require.Equal(t, want, w.Verdict(), "%v", kind)
+		require.Equal(t, want, r.Verdict(), "%v", kind)
+	})
+}
+
 func TestReadDamage(t *testing.T) {
-	r := replica.NewRead(2, 3)
+	r := replica.NewRead(replica.Need{Count: 2}, 3)
 	r.Damaged(0)
 	r.Answer(1, replica.Record{Dot: vclock.Dot{Stamp: 1}})
 	require.Equal(t, replica.Pending, r.Verdict())
@@ -142,13 +175,13 @@ func TestReadDamage(t *testing.T) {
 	require.Equal(t, replica.Done, r.Verdict())
 	require.False(t, r.AllDamaged())
 
-	r = replica.NewRead(1, 2)
+	r = replica.NewRead(replica.Need{Count: 1}, 2)
 	r.Damaged(0)
 	r.Answer(1, replica.Record{Causal: true, Dot: vclock.Dot{Stamp: 1}, Value: []byte("no set")})
 	r.Answer(1, replica.Record{})
 	require.Equal(t, replica.Done, r.Verdict(), "a lone causal record is not looked into")
 
-	r = replica.NewRead(1, 2)
+	r = replica.NewRead(replica.Need{Count: 1}, 2)
 	r.Damaged(0)
 	r.Damaged(1)
 	require.Equal(t, replica.Impossible, r.Verdict())

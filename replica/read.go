@@ -10,15 +10,16 @@ func count(set uint64) int { return bits.OnesCount64(set) }
 // Invariant: holders are the owners whose answer is the Same as joined; every
 // other owner in answered holds less.
 type Read struct {
-	need, owners     int
+	need             Need
+	owners           int
 	answered, failed uint64
 	holders, damaged uint64
 	joined           Record
 }
 
-// NewRead returns the state of a read that needs need answers of owners
-// replicas. 1 <= need <= owners <= MaxOwners.
-func NewRead(need, owners int) Read { return Read{need: need, owners: owners} }
+// NewRead returns the state of a read that needs the answers need of owners
+// replicas. There are at most MaxOwners, and enough for the need, which is not none.
+func NewRead(need Need, owners int) Read { return Read{need: need, owners: owners} }
 
 // Answer notes what owner i holds. The record's Value is kept by reference. An
 // answer that cannot be joined (damaged bytes) is a failure of that owner.
@@ -62,9 +63,9 @@ func (r *Read) Damaged(i int) {
 // Verdict says what the answers so far amount to: Pending, Done or Impossible.
 func (r *Read) Verdict() Verdict {
 	switch {
-	case count(r.answered) >= r.need:
+	case r.need.met(r.answered):
 		return Done
-	case r.owners-count(r.failed) < r.need:
+	case !r.need.Possible(r.failed, r.owners):
 		return Impossible
 	}
 	return Pending

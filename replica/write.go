@@ -28,15 +28,16 @@ const (
 // Invariant: acked and failed are disjoint, so acked + failed + outstanding is
 // the number of owners.
 type Write struct {
-	need, owners  int
+	need          Need
+	owners        int
 	acked, failed uint64
 	superseded    bool
 	newer         vclock.Dot
 }
 
 // NewWrite returns the state of a write to owners replicas of which need must
-// acknowledge. 0 <= need <= owners <= MaxOwners.
-func NewWrite(need, owners int) Write { return Write{need: need, owners: owners} }
+// acknowledge. There are at most MaxOwners, and enough for the need.
+func NewWrite(need Need, owners int) Write { return Write{need: need, owners: owners} }
 
 // Ack notes that owner i holds the write, synced.
 func (w *Write) Ack(i int) {
@@ -66,11 +67,11 @@ func (w *Write) Superseded(i int, by vclock.Dot) {
 // those of every write acknowledged before it.
 func (w *Write) Verdict() Verdict {
 	switch {
-	case count(w.acked) >= w.need:
+	case w.need.met(w.acked):
 		return Done
 	case w.superseded:
 		return Restamp
-	case w.owners-count(w.failed) < w.need:
+	case !w.need.Possible(w.failed, w.owners):
 		return Impossible
 	}
 	return Pending

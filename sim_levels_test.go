@@ -1,0 +1,355 @@
+package kvstore_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore"
+	"example.com/kvstore/internal/check"
+	"example.com/kvstore/kvtest"
+)
+
+// TestSimClassicLevels runs the classic configurations of (N, W, R) through
+// storms, and judges every call as if reads and writes intersected. They do where
+// R + W > N, and then nothing goes back; elsewhere it is seen to.
+func TestSimClassicLevels(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		write, read kvstore.Consistency
+		forward     bool // R + W > N
+	}{
+		{"3,3,1", kvstore.All, kvstore.One, true},
+		{"3,1,3", kvstore.One, kvstore.All, true},
+		{"3,2,2", kvstore.AtLeast(2), kvstore.AtLeast(2), true},
+		{"All,All", kvstore.All, kvstore.All, true},
+		{"3,1,1", kvstore.One, kvstore.One, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			broken, calls := 0, 0
+			for seed := uint64(1); seed <= 6; seed++ {
+				o := &kvtest.Options{Loss: 0.02, Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = time.Second }}
+				simulate(t, seed, o, func(c *kvtest.Cluster) {
+					c.Ready()
+					waitMembers(c, 3)
+					leave := levelCrowd(c, tt.write, tt.read)
+					defer leave()
+					c.Storm(4 * time.Second)
+					leave()
+					var history []check.Op
+					for _, o := range c.History() {
+						// A read that saw an unacknowledged write promises nothing below
+						// a quorum, so only writes establish something.
+						if o.Strict = true; o.Kind == check.Get || o.Outcome == check.Applied {
+							history = append(history, o)
+						}
+					}
+					calls += len(history)
+					for _, v := range readsOwnWrites(history) {
+						broken++
+						if tt.forward {
+							c.T.Error(v)
+						}
+					}
+				})
+			}
+			t.Logf("%d calls, %d went back", calls, broken)
+			if !tt.forward && !testing.Short() {
+				require.NotZero(t, broken)
+			}
+		})
+	}
+}
+
+// readsOwnWrites gives the reads that miss a write which had ended before they
+// began.
+func readsOwnWrites(history []check.Op) []check.Violation {
+	var violations []check.Violation
+	for _, r := range history {
+		if r.Kind != check.Get || r.Outcome != check.Applied {
+			continue
+		}
+		for _, w := range history {
+			if w.Kind == check.Put && w.Key == r.Key && w.End < r.Start && r.Version.Less(w.Version) {
+				violations = append(violations, check.Violation{Rule: "K2", Op: r, Why: w.String()})
+				break
+			}
+		}
+	}
+	return violations
+}
+
+// levelCrowd lets six clients put and get at the levels until they are told to
+// leave.
+func levelCrowd(c *kvtest.Cluster, write, read kvstore.Consistency) (leave func()) {
+	var clients sync.WaitGroup
+	over := make(chan struct{})
+	for client := range 6 {
+		clients.Go(func() {
+			draw := rand.New(rand.NewPCG(c.Seed, uint64(client)))
+			ctx := kvtest.WithClient(ctx, client)
+			for i := 0; ; i++ {
+				select {
+				case <-over:
+					return
+				case <-time.After(time.Duration(draw.ExpFloat64() * float64(5*time.Millisecond))):
+				}
+				node, key := c.Node(draw.IntN(3)), fmt.Sprint("key", draw.IntN(3))
+				if draw.IntN(2) == 0 {
+					_, _ = node.Put(ctx, key, check.Value(key, client<<20|i, 60), write)
+				} else {
+					_, _ = node.Get(ctx, key, read)
+				}
+			}
+		})
+	}
+	return sync.OnceFunc(func() { close(over); clients.Wait() })
+}
+
+// TestSimSessions: at level One, through any node and whatever fails, the calls of
+// a session never go back (K3). The same calls without a session do.
+func TestSimSessions(t *testing.T) {
+	for _, session := range []bool{true, false} {
+		t.Run(fmt.Sprint("session ", session), func(t *testing.T) {
+			broken, reads, failed := 0, 0, 0
+			for seed := uint64(1); seed <= 10; seed++ {
+				o := &kvtest.Options{Loss: 0.05, Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = time.Second }}
+				simulate(t, seed, o, func(c *kvtest.Cluster) {
+					c.Ready()
+					waitMembers(c, 3)
+					var clients sync.WaitGroup
+					over := make(chan struct{})
+					leave := sync.OnceFunc(func() { close(over); clients.Wait() })
+					defer leave()
+					for client := range 6 {
+						clients.Go(func() {
+							draw := rand.New(rand.NewPCG(seed, uint64(client)))
+							ctx := kvtest.WithClient(ctx, client)
+							if session {
+								ctx = kvtest.WithSession(ctx)
+							}
+							var last kvstore.Version
+							for i := 0; ; i++ {
+								select {
+								case <-over:
+									return
+								case <-time.After(time.Duration(draw.ExpFloat64() * float64(5*time.Millisecond))):
+								}
+								node, key := c.Node(draw.IntN(3)), fmt.Sprint("key", draw.IntN(3))
+								value := check.Value(key, client<<20|i, 60)
+								switch p := draw.IntN(10); {
+								case p < 5:
+									it, err := node.Get(ctx, key, kvstore.One)
+									if err == nil && key == "key0" {
+										last = it.Version
+									}
+								case p < 8 && key != "key0":
+									_, _ = node.Put(ctx, key, value, kvstore.One)
+								case key == "key0": // causal writes only
+									_, _ = node.Put(ctx, key, value, kvstore.One, kvstore.Replaces(last))
+								default:
+									_ = node.Delete(ctx, key, kvstore.One)
+								}
+							}
+						})
+					}
+					c.Storm(4 * time.Second)
+					leave()
+					history := c.History()
+					for i := range history {
+						require.Equal(c.T, session, history[i].Session)
+						history[i].Session = true
+						if history[i].Kind == check.Get {
+							reads++
+							if history[i].Outcome != check.Applied {
+								failed++
+							}
+						}
+					}
+					for _, v := range check.Sessions(history) {
+						broken++
+						if session {
+							c.T.Error(v)
+						}
+					}
+				})
+			}
+			t.Logf("%d reads, %d failed, %d calls went back", reads, failed, broken)
+			if !testing.Short() {
+				require.Equal(t, session, broken == 0)
+			}
+		})
+	}
+}
+
+// TestSessionLimit: a session that has seen 1,000 keys makes its calls for others
+// at Quorum, and still reads what it wrote.
+func TestSessionLimit(t *testing.T) {
+	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		c.Ready()
+		waitMembers(c, 3)
+		s := kvstore.WithSession(ctx)
+		for i := range 1000 {
+			_, err := c.Node(0).DB().Put(s, fmt.Sprint("key", i), []byte("v"), kvstore.One)
+			require.NoError(c.T, err)
+		}
+		c.Partition([]int{0})
+		_, err := c.Node(0).DB().Put(s, "key1", []byte("w"), kvstore.One)
+		require.NoError(c.T, err)
+		_, err = c.Node(0).DB().Put(s, "one too many", []byte("v"), kvstore.One)
+		require.Error(c.T, err, "a quorum is out of reach")
+		it, err := c.Node(0).DB().Get(s, "key1", kvstore.One)
+		require.NoError(c.T, err)
+		require.Equal(c.T, "w", string(it.Value))
+		time.Sleep(20 * time.Second)
+		_, err = c.Node(1).DB().Get(s, "key1", kvstore.One)
+		require.ErrorIs(c.T, err, kvstore.ErrUnavailable, "the others have not got it")
+		c.Heal()
+		c.Settle()
+		it, err = c.Node(1).DB().Get(s, "key1", kvstore.One)
+		require.NoError(c.T, err)
+		require.Equal(c.T, "w", string(it.Value))
+	})
+}
+
+// TestSimTwoDataCentres: with 50 ms between them, calls at LocalQuorum take as long
+// as within one, and a cut between them does not touch these; EachQuorum takes the
+// way across, and is unavailable during the cut. Afterwards both hold the same.
+func TestSimTwoDataCentres(t *testing.T) {
+	const far = 50 * time.Millisecond
+	centre := func(i int) int { return i / 3 }
+	o := &kvtest.Options{Nodes: 6,
+		Configure: func(i int, o *kvstore.Options) {
+			o.N, o.DataCenter = 6, fmt.Sprint("dc", centre(i))
+		},
+		Distance: func(from, to int) time.Duration {
+			if centre(from) != centre(to) {
+				return far
+			}
+			return 0
+		},
+	}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		waitMembers(c, 6)
+		c.Settle()
+		took := func(call func() error) time.Duration {
+			c.T.Helper()
+			start := c.Now()
+			require.NoError(c.T, call())
+			return c.Now() - start
+		}
+		write := func(node int, key string, id int, level kvstore.Consistency, opts ...kvstore.PutOption) func() error {
+			return func() error {
+				_, err := c.Node(node).Put(ctx, key, check.Value(key, id, 60), append(opts, level)...)
+				return err
+			}
+		}
+		read := func(node int, key string, id int, level kvstore.Consistency) func() error {
+			return func() error {
+				it, err := c.Node(node).Get(ctx, key, level)
+				if err == nil && string(it.Value) != string(check.Value(key, id, 60)) {
+					err = errors.New("another value: " + string(it.Value))
+				}
+				return err
+			}
+		}
+		for id := range 20 {
+			key, node := fmt.Sprint("local", id%4), id%6
+			require.Less(c.T, took(write(node, key, id, kvstore.LocalQuorum)), far/2)
+			require.Less(c.T, took(read(centre(node)*3+(id+1)%3, key, id, kvstore.LocalQuorum)), far/2)
+			require.Less(c.T, took(read(node, key, id, kvstore.LocalOne)), far/2)
+			time.Sleep(4 * far) // until the other centre has it
+			require.Greater(c.T, took(write(node, "each", id, kvstore.EachQuorum)), 2*far)
+			require.Less(c.T, took(read((node+3)%6, "each", id, kvstore.LocalQuorum)), far/2)
+			require.Greater(c.T, took(read((node+2)%6, "each", id, kvstore.EachQuorum)), 2*far)
+			require.Less(c.T, took(write(node, "causal", id, kvstore.LocalQuorum, kvstore.Replaces(kvstore.Version{}))), far/2)
+		}
+
+		c.Partition([]int{0, 1, 2}, []int{3, 4, 5})
+		time.Sleep(20 * time.Second) // until each side has given up the other
+		for id := 100; id < 120; id++ {
+			node := id % 6
+			key := fmt.Sprint("cut", centre(node))
+			require.Less(c.T, took(write(node, key, id, kvstore.LocalQuorum)), far/2)
+			require.Less(c.T, took(read(centre(node)*3+(id+1)%3, key, id, kvstore.LocalQuorum)), far/2)
+			err := write(node, "each", id, kvstore.EachQuorum)()
+			require.ErrorIs(c.T, err, kvstore.ErrUnavailable)
+			require.Equal(c.T, kvstore.NotApplied, kvstore.OutcomeOf(err))
+			require.ErrorIs(c.T, read(node, "each", 19, kvstore.EachQuorum)(), kvstore.ErrUnavailable)
+		}
+		c.Heal()
+		c.Settle()
+		for _, key := range []string{"cut0", "cut1", "local1", "each"} {
+			values := map[string]bool{}
+			for i := range 6 {
+				it, err := c.Node(i).Get(ctx, key, kvstore.All)
+				require.NoError(c.T, err)
+				values[string(it.Value)] = true
+			}
+			for i := range 6 {
+				time.Sleep(4 * far)
+				it, err := c.Node(i).Get(ctx, key, kvstore.One)
+				require.NoError(c.T, err)
+				values[string(it.Value)] = true
+			}
+			require.Len(c.T, values, 1)
+		}
+	})
+}
+
+// TestSimLossPatterns: of a write to three owners, each of the three requests and
+// of the three replies arrives or is lost, in all 64 combinations, with a
+// coordinator that owns the key and one that does not, plainly and causally. What
+// the call says is true: one that was not applied is never seen, one that was is
+// never gone (C12).
+func TestSimLossPatterns(t *testing.T) {
+	outcomes := map[string]int{}
+	for pattern := range 64 {
+		for _, causal := range []bool{false, true} {
+			o := &kvtest.Options{Nodes: 4, Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = 500 * time.Millisecond }}
+			simulate(t, uint64(pattern+1), o, func(c *kvtest.Cluster) {
+				waitMembers(c, 4)
+				c.Settle()
+				key := keyOf(c.Node(3).DB(), "n0", "n1", "n2")
+				put(c, 0, key, 0)
+				var opts []kvstore.PutOption
+				if causal {
+					it, err := c.Node(0).Get(ctx, key)
+					require.NoError(c.T, err)
+					opts = append(opts, kvstore.Replaces(it.Version))
+				}
+				for i := range 3 {
+					if pattern>>i&1 == 1 {
+						c.Cut(3, i)
+					}
+					if pattern>>(3+i)&1 == 1 {
+						c.Cut(i, 3)
+					}
+				}
+				_, err := c.Node(3).Put(ctx, key, check.Value(key, 1, 80), opts...)
+				outcomes[fmt.Sprint(causal, " ", kvstore.OutcomeOf(err))]++
+				reached := 0
+				for i := range 3 {
+					if pattern>>i&1 == 0 && pattern>>(3+i)&1 == 0 {
+						reached++
+					}
+				}
+				if !causal {
+					require.Equal(c.T, reached >= 2, err == nil, "%v", err)
+				}
+				c.Heal()
+				c.Check()
+			})
+		}
+	}
+	t.Log(outcomes)
+	require.NotZero(t, outcomes["false applied"])
+	require.NotZero(t, outcomes["false unknown"])
+	require.NotZero(t, outcomes["true applied"])
+	require.NotZero(t, outcomes["true unknown"])
+}
