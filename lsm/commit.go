@@ -46,6 +46,7 @@ func (t *Tree) logLoop() {
 			runtime.Gosched()
 		}
 		last := t.closing.Load()
+		t.regulate()
 		refused := t.rotateIfDue()
 		g := t.queue.Take()
 		company = len(g.Entries) > 1

@@ -101,6 +101,13 @@ type job struct {
 	merge *merge // that asked for it; nil for the picker's own
 }
 
+func (j *job) bytes() (n uint64) {
+	for _, r := range j.runs {
+		n += r.bytes
+	}
+	return n
+}
+
 // compactNext carries out the most urgent compaction, if there is one.
 func (t *Tree) compactNext() (again bool, err error) {
 	t.answerMerges()
@@ -134,6 +141,9 @@ func (t *Tree) begin() *job {
 		}
 		j := t.beginLocked(v, shapes)
 		t.mu.Unlock()
+		t.pace.pending.Store(int64(compaction.Debt(shapes)))
+		p := compaction.Pressure(shapes, maxRuns, uint64(2*t.o.MemtableBytes))
+		t.pace.tables.Store(math.Float64bits(p))
 		if j == nil {
 			t.release(v)
 		}
@@ -166,8 +176,11 @@ func (t *Tree) beginLocked(v *version, shapes [][]compaction.Run) *job {
 		}
 	}
 	j.v, j.whole = v, len(j.runs) == len(v.slices[j.slice])
-	for _, r := range j.runs {
-		t.mu.busy[r] = true
+	for i, r := range v.slices[j.slice] {
+		if slices.Contains(j.runs, r) {
+			t.mu.busy[r] = true
+			shapes[j.slice][i].Busy = true
+		}
 	}
 	if j.level == compaction.Bottom {
 		t.mu.bottoms++
@@ -211,7 +224,9 @@ func (t *Tree) compact(j *job) error {
 	m := t.newMerger(cursors)
 	out := output{t: t, level: j.level}
 	purged := nothingStale()
-	err := t.mergeInto(&out, m, j.runs, &purged)
+	p := t.newPacer(j.bytes())
+	err := t.mergeInto(&out, m, j.runs, &purged, p)
+	p.done()
 	err = errors.Join(err, m.Close())
 	if err != nil {
 		return out.abandon(err)
@@ -272,7 +287,7 @@ func (t *Tree) horizons(runs []*run) (all []vclock.Dot) {
 }
 
 // mergeInto writes what is left of the merged records, and notes what is not.
-func (t *Tree) mergeInto(out *output, m *merger, inputs []*run, purged *stale) error {
+func (t *Tree) mergeInto(out *output, m *merger, inputs []*run, purged *stale, p *pacer) error {
 	for n := 1; m.Next(); n++ {
 		if t.stopped.Load() {
 			return ErrClosed
@@ -280,6 +295,7 @@ func (t *Tree) mergeInto(out *output, m *merger, inputs []*run, purged *stale) e
 		if n%yieldRecords == 0 {
 			runtime.Gosched()
 		}
+		p.read(len(m.r.Key) + len(m.r.Value))
 		if r := m.Record(); t.purgeable(r, inputs) {
 			t.stats.purged.Add(1)
 			if defences.ForgetPurged {

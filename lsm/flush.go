@@ -99,23 +99,28 @@ func (t *Tree) oldestSealed() (m, next *mem) {
 // makes the tables part of the tree in one edit, with which the memtable's log
 // is no longer needed. The next memtable says where the log goes on.
 func (t *Tree) flush(m, next *mem) error {
+	began := t.elapsed()
 	out := output{t: t}
 	tables, err := out.writeAll(m)
 	if err != nil {
 		return out.abandon(err)
 	}
 	edit := manifest.Edit{LogFrom: next.first}
+	raw := int64(0)
 	for _, f := range tables {
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.flushedBytes.Add(f.Bytes)
+		raw += int64(f.RawBytes + f.Count*recordBytes)
 	}
 	err = t.edit(edit, func(v *version) {
 		v.mems = v.mems[:len(v.mems)-1]
 		v.replace(nil, tables)
 	})
+	t.pace.flushing.Store(0)
 	if err != nil {
 		return out.abandon(err)
 	}
+	t.drained(raw, t.elapsed()-began)
 	t.stats.flushes.Add(1)
 	t.rest.now.Store(false)
 	t.rest.timer.Reset(restAfter)

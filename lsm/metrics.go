@@ -4,14 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
-
-	"example.com/kvstore/lsm/internal/compaction"
 )
 
 // stats are the counters behind Metrics.
 type stats struct {
 	groups, batches, syncs, logBytes, replayedBytes atomic.Uint64
 	stalls, joinLimits, orphans                     atomic.Uint64
+	delays, delayed                                 atomic.Uint64
 	flushes, flushedBytes                           atomic.Uint64
 	compactions, readBytes, compactedBytes, purged  atomic.Uint64
 	tableReads, falsePositives                      atomic.Uint64
@@ -109,7 +108,7 @@ func (t *Tree) Metrics() Metrics {
 	for _, runs := range v.slices {
 		m.MaxRuns = max(m.MaxRuns, len(runs))
 	}
-	m.DebtBytes = compaction.Debt(t.shapes(v))
+	m.DebtBytes = uint64(max(t.pace.pending.Load()+t.pace.reading.Load(), 0))
 	return m
 }
 

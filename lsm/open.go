@@ -56,6 +56,7 @@ func Open(dir string, o *Options) (*Tree, error) {
 	}
 	t.mu.busy = map[*run]bool{}
 	t.mu.refused = make(chan struct{})
+	t.opened = systemNow()
 	t.waiters.New = newWaiter
 	t.rest.timer = stoppedTimer(func() {
 		t.rest.now.Store(true)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"example.com/kvstore/lsm/internal/cache"
 	"example.com/kvstore/lsm/internal/manifest"
@@ -48,6 +49,8 @@ type Tree struct {
 	compactKick chan struct{} // capacity 1: wakes a compactLoop
 	tendKick    chan struct{} // capacity 1: wakes tendLoop
 	rest        rest
+	pace        pace
+	opened      time.Time     // for differences
 	idle        chan struct{} // closed when no version is held any more, after Close
 	failed      chan struct{} // closed by fail
 	stopping    chan struct{} // closed when the background is to end

@@ -93,10 +93,12 @@ func (t *Tree) applyBatch(batch []Record, sync bool) error {
 // blocks: what it refuses (ErrClosed, ErrOverloaded, ErrReadOnly, an invalid
 // record) it refuses by calling done itself, before it returns.
 func (t *Tree) Submit(batch []Record, done func(error)) {
-	if err := t.check(batch); err != nil {
+	size, err := t.check(batch)
+	if err != nil {
 		done(err)
 		return
 	}
+	t.pace.unpaced.Add(int64(size))
 	if err := t.queue.Append(wal.Entry{Batch: batch, Done: done}); err != nil {
 		done(err)
 	}
@@ -104,9 +106,11 @@ func (t *Tree) Submit(batch []Record, done func(error)) {
 
 // apply writes a batch and waits on w as far as the policy asks for.
 func (t *Tree) apply(batch []Record, sync bool, w *waiter) error {
-	if err := t.check(batch); err != nil {
+	size, err := t.check(batch)
+	if err != nil {
 		return err
 	}
+	t.slowDown(size)
 	lazy := t.o.Sync.lazy && !sync
 	e := wal.Entry{Batch: batch, Sync: sync}
 	for {
@@ -175,34 +179,34 @@ func (t *Tree) leave(m *mem) {
 	}
 }
 
-// check verifies a batch and brings it into normal form.
-func (t *Tree) check(batch []Record) error {
-	size := 0
+// check verifies a batch, brings it into normal form, and gives its size in the
+// log.
+func (t *Tree) check(batch []Record) (size int, err error) {
 	for i := range batch {
 		r := &batch[i]
 		r.Newer = vclock.Dot{}
 		switch {
 		case len(r.Key) == 0:
-			return fmt.Errorf("%w: empty key", ErrInvalid)
+			return 0, fmt.Errorf("%w: empty key", ErrInvalid)
 		case len(r.Key) > MaxKeyBytes:
-			return fmt.Errorf("%w: %d", ErrKeyTooLarge, len(r.Key))
+			return 0, fmt.Errorf("%w: %d", ErrKeyTooLarge, len(r.Key))
 		case len(r.Value) > MaxValueBytes:
-			return fmt.Errorf("%w: %d", ErrValueTooLarge, len(r.Value))
+			return 0, fmt.Errorf("%w: %d", ErrValueTooLarge, len(r.Value))
 		case r.Kind == Causal:
 			if err := t.normalize(r); err != nil {
-				return fmt.Errorf("%w: causal record: %w", ErrInvalid, err)
+				return 0, fmt.Errorf("%w: causal record: %w", ErrInvalid, err)
 			}
 		case r.Kind != Value && r.Kind != Tombstone:
-			return fmt.Errorf("%w: record of kind %d", ErrInvalid, r.Kind)
+			return 0, fmt.Errorf("%w: record of kind %d", ErrInvalid, r.Kind)
 		case r.Max.IsZero() || r.Min != r.Max:
-			return fmt.Errorf("%w: a plain record has one dot, in both Min and Max", ErrInvalid)
+			return 0, fmt.Errorf("%w: a plain record has one dot, in both Min and Max", ErrInvalid)
 		case r.Kind == Tombstone && len(r.Value) != 0:
-			return fmt.Errorf("%w: a tombstone with a value", ErrInvalid)
+			return 0, fmt.Errorf("%w: a tombstone with a value", ErrInvalid)
 		}
 		size += base.EncodedLen(r)
 	}
 	if size > MaxBatchBytes {
-		return fmt.Errorf("%w: a batch of %d bytes, the limit is %d", ErrInvalid, size, MaxBatchBytes)
+		return 0, fmt.Errorf("%w: a batch of %d bytes, the limit is %d", ErrInvalid, size, MaxBatchBytes)
 	}
-	return nil
+	return size, nil
 }

@@ -98,6 +98,39 @@ func Debt(slices [][]Run) uint64 {
 	}
 }
 
+// Where Pressure begins and ends.
+const (
+	softRuns  = 0.4 // of the runs that a slice may have
+	softWaste = 0.7 // bytes above the bottoms by those of the bottoms
+	hardWaste = 1.1
+)
+
+// Pressure says how far compactions have fallen behind: from 0 or less, where
+// nothing has to be done about it, to 1, where no more may come. Most is the
+// number of runs of a slice at which that is so. Slack is a number of bytes above
+// the bottoms that never counts as waste.
+func Pressure(slices [][]Run, most int, slack uint64) float64 {
+	var above, below float64
+	crowd := 0
+	for _, runs := range slices {
+		crowd = max(crowd, len(runs))
+		for _, r := range runs {
+			if r.Level == Bottom {
+				below += float64(r.Bytes)
+			} else {
+				above += float64(r.Bytes)
+			}
+		}
+	}
+	soft := softRuns * float64(most)
+	p := (float64(crowd) - soft) / (float64(most) - soft)
+	if below > 0 {
+		waste := (above - float64(slack)) / below
+		p = max(p, (waste-softWaste)/(hardWaste-softWaste))
+	}
+	return min(p, 1)
+}
+
 // whole merges all that is not busy into the bottom.
 func whole(s int, runs []Run) Job {
 	j := Job{Slice: s, Level: Bottom}

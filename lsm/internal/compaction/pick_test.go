@@ -319,3 +319,21 @@ func TestSimulation(t *testing.T) {
 		})
 	}
 }
+
+func TestPressure(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		slices [][]Run
+		want   float64
+	}{
+		{"nothing", [][]Run{nil}, 0},
+		{"a bottom and as much as the picker leaves", [][]Run{join(runs(Bottom, 1, 1000), runs(0, 5, 100))}, 0},
+		{"few runs", [][]Run{runs(0, 16, 1)}, 0},
+		{"runs", [][]Run{runs(0, 28, 1), runs(0, 3, 1)}, 0.5},
+		{"too many runs", [][]Run{runs(0, 50, 1)}, 1},
+		{"waste", [][]Run{runs(Bottom, 1, 500), join(runs(Bottom, 1, 500), runs(1, 10, 100))}, 0.5},
+		{"too much waste", [][]Run{join(runs(Bottom, 1, 1000), runs(1, 10, 1000))}, 1},
+	} {
+		require.InDelta(t, c.want, max(Pressure(c.slices, 40, 100), 0), 1e-9, c.name)
+	}
+}

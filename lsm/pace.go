@@ -1,0 +1,172 @@
+package lsm
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// Writers are slowed down before they have to stop, and compactions before they
+// push writers aside. What lies before the flush and the compactions is the
+// pressure, from 0, none, to 1, nothing more can be taken:
+//
+//	memtables   from memorySoft to memoryHard of what all may hold
+//	tables      compaction.Pressure: runs of a slice, waste
+//
+// Writers may then write as fast as memtables are flushed, times a factor that
+// falls with the pressure; so they settle where the background keeps up.
+const (
+	memorySoft = 0.45
+	memoryHard = 0.9
+
+	throttleFrom = 1.25 // the factor as pressure begins
+	throttleTo   = 0.1  // and at full pressure
+
+	minPause = 500 * time.Microsecond // less is carried over: timers are no better
+	maxPause = 10 * time.Millisecond  // of one write; beyond it the hard limits decide
+
+	recordBytes = 28 // of a record in the log, beside key and value, about
+
+	regulateBytes = 256 << 10 // of the log, between looks at the pressure
+
+	// A compaction may read its share of the debt in paceTime, and minPace bytes
+	// a second, while somebody writes and there is no pressure.
+	paceTime  = 2 * time.Second
+	minPace   = 32 << 20
+	paceBytes = 512 << 10 // between looks at the clock
+)
+
+// A throttle hands out time to bytes.
+type throttle struct {
+	rate atomic.Uint64 // bytes a second; 0: no limit
+	free atomic.Int64  // when the next byte is due, nanoseconds
+}
+
+// reserve gives how long the writer of n bytes has to wait.
+func (h *throttle) reserve(now time.Duration, n int, rate uint64) time.Duration {
+	cost := int64(float64(n) / float64(rate) * float64(time.Second))
+	for {
+		free := h.free.Load()
+		// What was not used is gone, and what came much too early is forgotten.
+		from := min(max(free, int64(now)), int64(now+maxPause))
+		if h.free.CompareAndSwap(free, min(from+cost, int64(now+maxPause))) {
+			return time.Duration(from) - now
+		}
+	}
+}
+
+// pace is the state behind all that.
+type pace struct {
+	writers  throttle
+	unpaced  atomic.Int64  // bytes of Submit, which the log's goroutine waits for
+	logged   uint64        // bytes of the log at the last look; owned by logLoop
+	flushing atomic.Int64  // bytes of the memtable that is being flushed which have been
+	drain    atomic.Uint64 // bytes a second that flushes manage
+	tables   atomic.Uint64 // pressure of the tables, the bits of a float64
+	pending  atomic.Int64  // bytes that compactions not yet begun have to read
+	reading  atomic.Int64  // and those that run
+}
+
+// elapsed is a time that only goes on, for differences.
+func (t *Tree) elapsed() time.Duration { return since(t.opened) }
+
+// slowDown makes the writer of n bytes wait, if it has to.
+func (t *Tree) slowDown(n int) {
+	rate := t.pace.writers.rate.Load()
+	if rate == 0 {
+		return
+	}
+	if d := t.pace.writers.reserve(t.elapsed(), n, rate); d >= minPause {
+		t.stats.delays.Add(1)
+		t.stats.delayed.Add(uint64(d))
+		t.pause(d)
+	}
+}
+
+// pause waits, at most until Close.
+func (t *Tree) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	select {
+	case <-timer.C:
+	case <-t.stopping:
+	}
+	timer.Stop()
+}
+
+// regulate is called by logLoop before each group.
+func (t *Tree) regulate() {
+	logged := t.stats.logBytes.Load()
+	if logged-t.pace.logged < regulateBytes {
+		return
+	}
+	t.pace.logged = logged
+	v := t.acquire()
+	n := -t.pace.flushing.Load()
+	for _, m := range v.mems {
+		n += m.Bytes()
+	}
+	t.release(v)
+	full := float64(n) / float64(t.o.MemtableBytes*int64(t.o.MaxMemtables))
+	p := max((full-memorySoft)/(memoryHard-memorySoft), math.Float64frombits(t.pace.tables.Load()))
+	t.pace.writers.rate.Store(admitted(p, t.pace.drain.Load()))
+	if n := t.pace.unpaced.Swap(0); n > 0 {
+		t.slowDown(int(n))
+	}
+}
+
+// admitted is how many bytes a second may be written under pressure p when
+// drain can be flushed; 0 is no limit.
+func admitted(p float64, drain uint64) uint64 {
+	if p <= 0 {
+		return 0
+	}
+	return uint64(float64(drain) * (throttleFrom - min(p, 1)*(throttleFrom-throttleTo)))
+}
+
+// drained notes how long a flush of n bytes took.
+func (t *Tree) drained(n int64, took time.Duration) {
+	if n < t.o.MemtableBytes/4 || took <= 0 {
+		return // too little to tell
+	}
+	now := uint64(float64(n) / took.Seconds())
+	if before := t.pace.drain.Load(); before > 0 {
+		now = (now + before) / 2
+	}
+	t.pace.drain.Store(now)
+}
+
+// A pacer holds back one compaction.
+type pacer struct {
+	t      *Tree
+	bytes  int           // read since the last look
+	left   int64         // of what pace.reading has of this compaction
+	at     time.Duration // of the last look
+	logged uint64        // bytes of the log then
+}
+
+func (t *Tree) newPacer(bytes uint64) *pacer {
+	t.pace.reading.Add(int64(bytes))
+	return &pacer{t: t, left: int64(bytes), at: t.elapsed(), logged: t.stats.logBytes.Load()}
+}
+
+// done ends a compaction, wherever it got to.
+func (p *pacer) done() { p.t.pace.reading.Add(-p.left) }
+
+// read is called for all bytes that the compaction reads.
+func (p *pacer) read(bytes int) {
+	if p.bytes += bytes; p.bytes < paceBytes {
+		return
+	}
+	t := p.t
+	n := min(int64(p.bytes), p.left)
+	p.left -= n
+	debt := t.pace.pending.Load() + t.pace.reading.Add(-n)
+	rate := max(float64(debt)/paceTime.Seconds(), minPace)
+	now, logged := t.elapsed(), t.stats.logBytes.Load()
+	wait := time.Duration(float64(p.bytes)/rate*float64(time.Second)) - (now - p.at)
+	if logged != p.logged && math.Float64frombits(t.pace.tables.Load()) <= 0 && wait >= minPause {
+		t.pause(min(wait, 10*maxPause))
+		now = t.elapsed()
+	}
+	p.bytes, p.at, p.logged = 0, now, logged
+}
