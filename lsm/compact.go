@@ -141,9 +141,9 @@ func (t *Tree) begin() *job {
 		}
 		j := t.beginLocked(v, shapes)
 		t.mu.Unlock()
-		t.pace.pending.Store(int64(compaction.Debt(shapes)))
+		t.load.pending.Store(int64(compaction.Debt(shapes)))
 		p := compaction.Pressure(shapes, maxRuns, uint64(2*t.o.MemtableBytes))
-		t.pace.tables.Store(math.Float64bits(p))
+		t.load.tables.Store(math.Float64bits(p))
 		if j == nil {
 			t.release(v)
 		}

@@ -116,7 +116,7 @@ func (t *Tree) flush(m, next *mem) error {
 		v.mems = v.mems[:len(v.mems)-1]
 		v.replace(nil, tables)
 	})
-	t.pace.flushing.Store(0)
+	t.load.flushing.Store(0)
 	if err != nil {
 		return out.abandon(err)
 	}

@@ -61,7 +61,7 @@ func (t *Tree) takeIn(out *output, records iter.Seq[Record]) error {
 			return ErrClosed
 		}
 		one[0] = r
-		if err := t.check(one[:]); err != nil {
+		if _, err := t.check(one[:]); err != nil {
 			return err
 		}
 		if last.Key != nil && one[0].Compare(last.Token, last.Key) <= 0 {

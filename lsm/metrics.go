@@ -108,7 +108,7 @@ func (t *Tree) Metrics() Metrics {
 	for _, runs := range v.slices {
 		m.MaxRuns = max(m.MaxRuns, len(runs))
 	}
-	m.DebtBytes = uint64(max(t.pace.pending.Load()+t.pace.reading.Load(), 0))
+	m.DebtBytes = uint64(max(t.load.pending.Load()+t.load.reading.Load(), 0))
 	return m
 }
 

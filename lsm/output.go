@@ -58,7 +58,7 @@ func (o *output) writeAll(m *mem) ([]*tableFile, error) {
 	for i := range view.Len() {
 		if i%yieldRecords == 0 {
 			runtime.Gosched()
-			o.t.pace.flushing.Store(m.Bytes() * int64(i) / int64(view.Len()))
+			o.t.load.flushing.Store(m.Bytes() * int64(i) / int64(view.Len()))
 		}
 		r := view.At(i)
 		if err := o.add(&r); err != nil {

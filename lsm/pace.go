@@ -55,8 +55,8 @@ func (h *throttle) reserve(now time.Duration, n int, rate uint64) time.Duration 
 	}
 }
 
-// pace is the state behind all that.
-type pace struct {
+// load is the state behind all that.
+type load struct {
 	writers  throttle
 	unpaced  atomic.Int64  // bytes of Submit, which the log's goroutine waits for
 	logged   uint64        // bytes of the log at the last look; owned by logLoop
@@ -72,11 +72,11 @@ func (t *Tree) elapsed() time.Duration { return since(t.opened) }
 
 // slowDown makes the writer of n bytes wait, if it has to.
 func (t *Tree) slowDown(n int) {
-	rate := t.pace.writers.rate.Load()
+	rate := t.load.writers.rate.Load()
 	if rate == 0 {
 		return
 	}
-	if d := t.pace.writers.reserve(t.elapsed(), n, rate); d >= minPause {
+	if d := t.load.writers.reserve(t.elapsed(), n, rate); d >= minPause {
 		t.stats.delays.Add(1)
 		t.stats.delayed.Add(uint64(d))
 		t.pause(d)
@@ -96,20 +96,20 @@ func (t *Tree) pause(d time.Duration) {
 // regulate is called by logLoop before each group.
 func (t *Tree) regulate() {
 	logged := t.stats.logBytes.Load()
-	if logged-t.pace.logged < regulateBytes {
+	if logged-t.load.logged < regulateBytes {
 		return
 	}
-	t.pace.logged = logged
+	t.load.logged = logged
 	v := t.acquire()
-	n := -t.pace.flushing.Load()
+	n := -t.load.flushing.Load()
 	for _, m := range v.mems {
 		n += m.Bytes()
 	}
 	t.release(v)
 	full := float64(n) / float64(t.o.MemtableBytes*int64(t.o.MaxMemtables))
-	p := max((full-memorySoft)/(memoryHard-memorySoft), math.Float64frombits(t.pace.tables.Load()))
-	t.pace.writers.rate.Store(admitted(p, t.pace.drain.Load()))
-	if n := t.pace.unpaced.Swap(0); n > 0 {
+	p := max((full-memorySoft)/(memoryHard-memorySoft), math.Float64frombits(t.load.tables.Load()))
+	t.load.writers.rate.Store(admitted(p, t.load.drain.Load()))
+	if n := t.load.unpaced.Swap(0); n > 0 {
 		t.slowDown(int(n))
 	}
 }
@@ -129,10 +129,10 @@ func (t *Tree) drained(n int64, took time.Duration) {
 		return // too little to tell
 	}
 	now := uint64(float64(n) / took.Seconds())
-	if before := t.pace.drain.Load(); before > 0 {
+	if before := t.load.drain.Load(); before > 0 {
 		now = (now + before) / 2
 	}
-	t.pace.drain.Store(now)
+	t.load.drain.Store(now)
 }
 
 // A pacer holds back one compaction.
@@ -145,12 +145,12 @@ type pacer struct {
 }
 
 func (t *Tree) newPacer(bytes uint64) *pacer {
-	t.pace.reading.Add(int64(bytes))
+	t.load.reading.Add(int64(bytes))
 	return &pacer{t: t, left: int64(bytes), at: t.elapsed(), logged: t.stats.logBytes.Load()}
 }
 
 // done ends a compaction, wherever it got to.
-func (p *pacer) done() { p.t.pace.reading.Add(-p.left) }
+func (p *pacer) done() { p.t.load.reading.Add(-p.left) }
 
 // read is called for all bytes that the compaction reads.
 func (p *pacer) read(bytes int) {
@@ -160,11 +160,11 @@ func (p *pacer) read(bytes int) {
 	t := p.t
 	n := min(int64(p.bytes), p.left)
 	p.left -= n
-	debt := t.pace.pending.Load() + t.pace.reading.Add(-n)
+	debt := t.load.pending.Load() + t.load.reading.Add(-n)
 	rate := max(float64(debt)/paceTime.Seconds(), minPace)
 	now, logged := t.elapsed(), t.stats.logBytes.Load()
 	wait := time.Duration(float64(p.bytes)/rate*float64(time.Second)) - (now - p.at)
-	if logged != p.logged && math.Float64frombits(t.pace.tables.Load()) <= 0 && wait >= minPause {
+	if logged != p.logged && math.Float64frombits(t.load.tables.Load()) <= 0 && wait >= minPause {
 		t.pause(min(wait, 10*maxPause))
 		now = t.elapsed()
 	}

@@ -31,7 +31,7 @@ func TestAdmitted(t *testing.T) {
 func TestThrottle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tree := open(t, small(vfs.NewMem(1)))
-		tree.pace.writers.rate.Store(1 << 20)
+		tree.load.writers.rate.Store(1 << 20)
 		time.Sleep(time.Minute)
 		began := tree.elapsed()
 		var all sync.WaitGroup
@@ -46,13 +46,13 @@ func TestThrottle(t *testing.T) {
 		require.InDelta(t, 2, (tree.elapsed() - began).Seconds(), 0.05)
 		require.Positive(t, tree.stats.delays.Load())
 
-		tree.pace.writers.rate.Store(1)
+		tree.load.writers.rate.Store(1)
 		for range 5 {
 			began = tree.elapsed()
 			tree.slowDown(1 << 20)
 			require.LessOrEqual(t, tree.elapsed()-began, maxPause, "no write waits longer")
 		}
-		tree.pace.writers.rate.Store(1 << 20)
+		tree.load.writers.rate.Store(1 << 20)
 		time.Sleep(2 * maxPause)
 		began = tree.elapsed()
 		tree.slowDown(1)
@@ -67,7 +67,7 @@ func TestPacer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tree := open(t, small(vfs.NewMem(1)))
 		took := func(debt uint64, writing bool, pressure float64) float64 {
-			tree.pace.tables.Store(math.Float64bits(pressure))
+			tree.load.tables.Store(math.Float64bits(pressure))
 			p := tree.newPacer(debt)
 			began := tree.elapsed()
 			for range 128 {
@@ -77,7 +77,7 @@ func TestPacer(t *testing.T) {
 				p.read(512 << 10)
 			}
 			p.done()
-			require.Zero(t, tree.pace.reading.Load())
+			require.Zero(t, tree.load.reading.Load())
 			return (tree.elapsed() - began).Seconds()
 		}
 		require.InDelta(t, 2, took(64<<20, true, 0), 0.1)
@@ -98,14 +98,14 @@ func TestRegulate(t *testing.T) {
 		defer func() { require.NoError(t, tree.Close()) }()
 		synctest.Wait()
 		tree.drained(1<<20, time.Second)
-		require.Equal(t, uint64(1<<20), tree.pace.drain.Load())
+		require.Equal(t, uint64(1<<20), tree.load.drain.Load())
 		tree.drained(1, time.Second)
-		require.Equal(t, uint64(1<<20), tree.pace.drain.Load(), "too little to tell")
-		tree.pace.tables.Store(math.Float64bits(0.5))
+		require.Equal(t, uint64(1<<20), tree.load.drain.Load(), "too little to tell")
+		tree.load.tables.Store(math.Float64bits(0.5))
 		for i := range 40 {
 			require.NoError(t, tree.Put(key(i), make([]byte, 16<<10)))
 		}
-		require.Equal(t, admitted(0.5, 1<<20), tree.pace.writers.rate.Load())
+		require.Equal(t, admitted(0.5, 1<<20), tree.load.writers.rate.Load())
 		require.Positive(t, tree.stats.delays.Load())
 	})
 }

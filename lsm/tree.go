@@ -49,7 +49,7 @@ type Tree struct {
 	compactKick chan struct{} // capacity 1: wakes a compactLoop
 	tendKick    chan struct{} // capacity 1: wakes tendLoop
 	rest        rest
-	pace        pace
+	load        load
 	opened      time.Time     // for differences
 	idle        chan struct{} // closed when no version is held any more, after Close
 	failed      chan struct{} // closed by fail

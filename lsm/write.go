@@ -98,7 +98,7 @@ func (t *Tree) Submit(batch []Record, done func(error)) {
 		done(err)
 		return
 	}
-	t.pace.unpaced.Add(int64(size))
+	t.load.unpaced.Add(int64(size))
 	if err := t.queue.Append(wal.Entry{Batch: batch, Done: done}); err != nil {
 		done(err)
 	}
