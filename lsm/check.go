@@ -51,13 +51,18 @@ func (r Report) String() string {
 // not be done: ErrLocked while the tree is open, ErrIncompatible, no manifest.
 func Check(dir string) (Report, error) { return CheckFS(vfs.OS, dir) }
 
-// CheckFS is Check on another file system.
-func CheckFS(fsys vfs.FS, dir string) (Report, error) {
+// CheckFS is Check on another file system, and of a tree with a cold directory,
+// which is Options.ColdDir. Without the one that the tree needs it fails with
+// ErrInvalid.
+func CheckFS(fsys vfs.FS, dir string, cold ...string) (Report, error) {
 	lock, err := fsys.Lock(path.Join(dir, base.LockName))
 	if err != nil {
 		return Report{}, fmt.Errorf("lsm: locking %s: %w", dir, err)
 	}
 	c := checker{fsys: fsys, dir: dir}
+	if len(cold) > 0 {
+		c.home = cold[0]
+	}
 	err = c.run()
 	return c.report, errors.Join(err, lock.Close())
 }
@@ -65,6 +70,8 @@ func CheckFS(fsys vfs.FS, dir string) (Report, error) {
 type checker struct {
 	fsys   vfs.FS
 	dir    string
+	home   string // the cold directory, of which cold is the part of this tree
+	cold   string
 	report Report
 }
 
@@ -92,10 +99,13 @@ func (c *checker) run() error {
 	for _, d := range state.Damaged {
 		c.report.Damaged = append(c.report.Damaged, rangeOf(d))
 	}
+	if err := c.listCold(state); err != nil {
+		return err
+	}
 	var logs []uint64
 	for _, name := range names {
 		if n, ok := base.ParseTableName(name); ok {
-			if _, live := state.Find(n); !live {
+			if m, live := state.Find(n); !live || m.Cold {
 				c.report.Orphans = append(c.report.Orphans, name)
 			}
 		} else if n, ok := base.ParseLogName(name); ok && n >= state.LogFrom {
@@ -113,8 +123,35 @@ func (c *checker) run() error {
 	return c.log(state.LogFrom, logs)
 }
 
+// listCold looks for orphans in the cold directory.
+func (c *checker) listCold(state *manifest.State) error {
+	needed := slices.ContainsFunc(state.Tables, func(m manifest.Table) bool { return m.Cold })
+	if c.home == "" {
+		if needed {
+			return fmt.Errorf("%w: the tree has tables in a cold directory; name it to check them", ErrInvalid)
+		}
+		return nil
+	}
+	c.cold = coldDir(c.home, state.Directory)
+	names, err := c.fsys.List(c.cold)
+	if err != nil && (needed || !errors.Is(err, fs.ErrNotExist)) {
+		return fmt.Errorf("lsm: listing the cold directory: %w", err)
+	}
+	for _, name := range names {
+		if n, ok := base.ParseTableName(name); ok {
+			if m, live := state.Find(n); !live || !m.Cold {
+				c.report.Orphans = append(c.report.Orphans, path.Join(c.cold, name))
+			}
+		}
+	}
+	return nil
+}
+
 func (c *checker) table(m manifest.Table) error {
 	name := path.Join(c.dir, base.TableName(m.ID))
+	if m.Cold {
+		name = path.Join(c.cold, base.TableName(m.ID))
+	}
 	f, err := c.fsys.Open(name)
 	if err != nil {
 		return base.Corrupt(name, 0, "a table", err)

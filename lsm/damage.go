@@ -126,7 +126,10 @@ func (t *Tree) isolateHeld(lost *[]Range) error {
 		}
 		e := manifest.Edit{Remove: []uint64{f.ID}, Damage: f.damage(t.manifest.State().Dropped[f.ID])}
 		err := t.changeBelow(stale{lo: f.MinToken, hi: f.MaxToken}, func() error {
-			return t.editHeld(e, func(v *version) { v.exchange(r, f) })
+			return t.editHeld(e, func(v *version) {
+				f.aside.Store(true)
+				v.exchange(r, f)
+			})
 		})
 		if err != nil {
 			t.mu.Lock()
@@ -134,7 +137,6 @@ func (t *Tree) isolateHeld(lost *[]Range) error {
 			t.mu.Unlock()
 			return fmt.Errorf("lsm: setting %s aside: %w", f.name(), err)
 		}
-		f.aside.Store(true)
 		t.stats.setAside.Add(1)
 		for _, d := range e.Damage {
 			*lost = append(*lost, rangeOf(d))
@@ -197,16 +199,23 @@ func (v *version) firstLost(lo, hi uint64) (first Range, found bool) {
 	return first, found
 }
 
-// tendLoop looks after tables beside the compactions: it sets damaged ones aside.
+// tendLoop looks after tables beside the compactions: it sets damaged ones aside,
+// and moves old ones to the cold directory.
 func (t *Tree) tendLoop() {
 	defer t.workers.Done()
 	retry := stoppedTimer(func() { kick(t.tendKick) })
 	defer retry.Stop()
 	for !t.stopped.Load() {
 		if t.failure() == nil {
+			if t.o.ColdDir != "" {
+				retry.Reset(coldEvery)
+			}
 			if err := t.isolate(); err != nil {
 				t.o.Logger.Warn("lsm: damage stays for now", "error", err)
 				retry.Reset(retryAfter)
+			}
+			if err := t.moveCold(); err != nil && !errors.Is(err, ErrClosed) {
+				t.o.Logger.Warn("lsm: tables stay hot for now", "error", err)
 			}
 		}
 		select {

@@ -14,7 +14,7 @@ type stats struct {
 	flushes, flushedBytes                           atomic.Uint64
 	compactions, readBytes, compactedBytes, purged  atomic.Uint64
 	tableReads, falsePositives                      atomic.Uint64
-	ingestedBytes                                   atomic.Uint64
+	ingestedBytes, moved                            atomic.Uint64
 	setAside, scrubs, scrubbedBytes                 atomic.Uint64
 }
 
@@ -56,6 +56,10 @@ type Metrics struct {
 
 	IngestedBytes uint64 // in tables made by Ingest
 
+	HotBytes, ColdBytes uint64 // of tables, by tier
+	ColdTables          int
+	MovedTables         uint64 // to the cold directory
+
 	SetAside      uint64 // damaged tables since Open
 	DamagedRanges int    // that are not healed
 
@@ -80,7 +84,7 @@ func (t *Tree) Metrics() Metrics {
 		Compactions: s.compactions.Load(), CompactionReadBytes: s.readBytes.Load(), CompactedBytes: s.compactedBytes.Load(),
 		Purged: s.purged.Load(), Orphans: s.orphans.Load(),
 		TableReads: s.tableReads.Load(), FalsePositives: s.falsePositives.Load(), JoinLimits: s.joinLimits.Load(),
-		IngestedBytes: s.ingestedBytes.Load(), SetAside: s.setAside.Load(), Scrubs: s.scrubs.Load(), ScrubbedBytes: s.scrubbedBytes.Load(),
+		IngestedBytes: s.ingestedBytes.Load(), MovedTables: s.moved.Load(), SetAside: s.setAside.Load(), Scrubs: s.scrubs.Load(), ScrubbedBytes: s.scrubbedBytes.Load(),
 	}
 	v := t.acquire()
 	if v == nil {
@@ -101,6 +105,12 @@ func (t *Tree) Metrics() Metrics {
 	for f := range v.tables() {
 		m.Tables++
 		m.TableBytes += f.Bytes
+		if f.Cold {
+			m.ColdTables++
+			m.ColdBytes += f.Bytes
+		} else {
+			m.HotBytes += f.Bytes
+		}
 		m.TableRawBytes += f.RawBytes
 		m.Records += f.Count
 		m.Tombstones += f.Tombstones
@@ -131,6 +141,7 @@ func (m Metrics) String() string {
 	line("cache", "%d records, %d bytes, %d hits, %d misses, %d fills dropped",
 		m.CacheRecords, m.CacheBytes, m.CacheHits, m.CacheMisses, m.CacheDropped)
 	line("reads", "%d of tables, %d false positives, %d joins cut short", m.TableReads, m.FalsePositives, m.JoinLimits)
+	line("tiers", "%d bytes hot, %d bytes cold in %d tables, %d moved", m.HotBytes, m.ColdBytes, m.ColdTables, m.MovedTables)
 	line("damage", "%d tables set aside, %d ranges not healed, %d scrubs, %d bytes scrubbed", m.SetAside, m.DamagedRanges, m.Scrubs, m.ScrubbedBytes)
 	line("metadata", "%d bytes of %d open tables, %d opens, %d evictions", m.MetadataBytes, m.OpenTables, m.Opens, m.Evicted)
 	return b.String()

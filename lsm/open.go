@@ -48,6 +48,7 @@ func Open(dir string, o *Options) (*Tree, error) {
 		prepareKick: make(chan struct{}, 1),
 		compactKick: make(chan struct{}, 1),
 		tendKick:    make(chan struct{}, 1),
+		moving:      make(chan struct{}, 1),
 		idle:        make(chan struct{}),
 		failed:      make(chan struct{}),
 		stopping:    make(chan struct{}),
@@ -119,6 +120,7 @@ const shortLog = 16
 type recovery struct {
 	t      *Tree
 	tables []uint64 // files found
+	cold   []uint64 // and in the cold directory
 	logs   []uint64
 	copied bool          // there is a checkpoint file
 	cut    bool          // or one that was never finished
@@ -136,16 +138,19 @@ func (r *recovery) run() error {
 	if err := r.openManifest(); err != nil {
 		return err
 	}
+	if err := r.listCold(); err != nil {
+		return err
+	}
 	state := t.manifest.State()
 	t.sliceShift = uint(64 - bits.TrailingZeros32(state.Slices))
 	next := state.NextFile
-	for _, n := range slices.Concat(r.tables, r.logs) {
+	for _, n := range slices.Concat(r.tables, r.cold, r.logs) {
 		next = max(next, n+1)
 	}
 	t.nextFile.Store(max(next, state.LogFrom+1))
 	for i := range state.Tables {
 		r.top = max(r.top, state.Tables[i].MaxDot.Stamp)
-		if !slices.Contains(r.tables, state.Tables[i].ID) {
+		if !r.has(&state.Tables[i]) {
 			if err := r.lose(state.Tables[i]); err != nil {
 				return err
 			}
@@ -398,11 +403,19 @@ func (r *recovery) publish(state *manifest.State) {
 func (r *recovery) clean() error {
 	t := r.t
 	state := t.manifest.State()
+	var leftovers []string
 	for _, n := range r.tables {
-		if _, ok := state.Find(n); ok {
-			continue
+		if m, ok := state.Find(n); !ok || m.Cold {
+			leftovers = append(leftovers, path.Join(t.dir, base.TableName(n)))
 		}
-		if err := t.o.FS.Remove(path.Join(t.dir, base.TableName(n))); err != nil {
+	}
+	for _, n := range r.cold {
+		if m, ok := state.Find(n); !ok || !m.Cold {
+			leftovers = append(leftovers, path.Join(t.cold, base.TableName(n)))
+		}
+	}
+	for _, name := range leftovers {
+		if err := t.o.FS.Remove(name); err != nil {
 			return fmt.Errorf("lsm: removing a leftover: %w", err)
 		}
 		t.stats.orphans.Add(1)

@@ -112,6 +112,13 @@ type Options struct {
 	// goroutine that did it, and must not wait for the tree. Damaged has what was
 	// lost before.
 	OnDamage func(Range)
+	// ColdDir is a second directory, on a volume that may be larger and slower, for
+	// the tables whose newest record is older than ColdAfter by its stamp and which no
+	// merge is likely to read soon. It is created when it is needed, and may be shared
+	// by several trees. A tree that has used it needs it at every Open. Default: none.
+	ColdDir string
+	// ColdAfter is how old a table gets before it moves to ColdDir. Default 7 days.
+	ColdAfter time.Duration
 	// ScrubBytesPerSecond, when set, has all tables verified again and again in the
 	// background at this rate, with at least an hour between two rounds, and bounds
 	// the rate of Scrub. Default 0: none in the background, Scrub at full speed.
@@ -150,6 +157,7 @@ const (
 	defaultSlices        = 8
 	defaultOpenFiles     = 1000
 	maxSlices            = 4096
+	defaultColdAfter     = 7 * 24 * time.Hour
 )
 
 // withDefaults gives a copy of o in which everything is set.
@@ -181,6 +189,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.metadataBytes == 0 {
 		c.metadataBytes = math.MaxInt64
+	}
+	if c.ColdAfter == 0 {
+		c.ColdAfter = defaultColdAfter
 	}
 	if c.FS == nil {
 		c.FS = vfs.OS
@@ -216,6 +227,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("%w: MaxOpenFiles is negative", ErrInvalid)
 	case o.Compression > NoCompression:
 		return fmt.Errorf("%w: Compression is %d, set S2 or NoCompression", ErrInvalid, o.Compression)
+	case o.ColdAfter < 0:
+		return fmt.Errorf("%w: ColdAfter is negative", ErrInvalid)
 	case o.ScrubBytesPerSecond < 0:
 		return fmt.Errorf("%w: ScrubBytesPerSecond is negative", ErrInvalid)
 	case (o.Join == nil) != (o.Dots == nil):

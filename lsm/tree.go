@@ -23,6 +23,7 @@ import (
 type Tree struct {
 	o          Options
 	dir        string
+	cold       string // where cold tables are; empty without Options.ColdDir
 	clock      *vclock.Clock
 	lock       io.Closer
 	sliceShift uint
@@ -48,6 +49,7 @@ type Tree struct {
 	prepareKick chan struct{} // capacity 1: wakes prepareLoop
 	compactKick chan struct{} // capacity 1: wakes a compactLoop
 	tendKick    chan struct{} // capacity 1: wakes tendLoop
+	moving      chan struct{} // capacity 1: the turn to move tables to the cold directory
 	rest        rest
 	load        load
 	opened      time.Time     // for differences

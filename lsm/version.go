@@ -58,7 +58,12 @@ type tableFile struct {
 	purged   bool         // a merge of the whole slice wrote it, all behind the horizon
 }
 
-func (f *tableFile) name() string { return path.Join(f.t.dir, base.TableName(f.ID)) }
+func (f *tableFile) name() string {
+	if f.Cold {
+		return path.Join(f.t.cold, base.TableName(f.ID))
+	}
+	return path.Join(f.t.dir, base.TableName(f.ID))
+}
 
 // open gives the opened table, with a pin for the caller to release.
 func (f *tableFile) open() (*opened, error) {
