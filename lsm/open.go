@@ -142,6 +142,10 @@ func (r *recovery) run() error {
 		return err
 	}
 	state := t.manifest.State()
+	if state.LogFrom == 0 && slices.ContainsFunc(r.tables, func(n uint64) bool { _, ok := state.Find(n); return !ok }) {
+		// The log's first segment is in the manifest before any table is written.
+		return base.Corrupt(path.Join(t.dir, base.ManifestName), 0, "the edits that made the tables", "none")
+	}
 	t.sliceShift = uint(64 - bits.TrailingZeros32(state.Slices))
 	next := state.NextFile
 	for _, n := range slices.Concat(r.tables, r.cold, r.logs) {

@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -38,13 +39,26 @@ func setOf(r *Record) vclock.Set {
 	return s
 }
 
+// purgeableLocally reports whether a tree without a horizon may drop what it
+// knows of a key: a tombstone of its own.
+func purgeableLocally(s vclock.Set) bool {
+	return s.IsPlain() && s.Siblings[0].Tombstone && s.Siblings[0].Dot.Actor == LocalActor
+}
+
 // diff says how the tree differs from the model, or nothing. Tombstones of the
 // tree's own actor may have been purged.
-func (m model) diff(tree *Tree) string {
+func (m model) diff(tree *Tree) string { return m.diffUnless(tree, nil) }
+
+// diffUnless is diff, or the text of an expected error if that is what a scan
+// gives.
+func (m model) diffUnless(tree *Tree, expected error) string {
 	seen := map[string]bool{}
 	var last Record
 	for r, err := range tree.Scan(0, math.MaxUint64) {
-		if err != nil {
+		switch {
+		case expected != nil && errors.Is(err, expected):
+			return expected.Error()
+		case err != nil:
 			return err.Error()
 		}
 		if last.Key != nil && last.Compare(r.Token, r.Key) >= 0 {
@@ -61,8 +75,7 @@ func (m model) diff(tree *Tree) string {
 		}
 	}
 	for k, s := range m {
-		purged := len(s.Siblings) == 1 && s.Siblings[0].Tombstone && s.Siblings[0].Dot.Actor == LocalActor && s.IsPlain()
-		if !seen[k] && !purged {
+		if !seen[k] && !purgeableLocally(s) {
 			return fmt.Sprintf("key %q is lost, want %v", k, s)
 		}
 	}

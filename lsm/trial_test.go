@@ -357,7 +357,7 @@ func (x *trial) acked(synced bool) {
 // purgeable reports whether a tree that holds exactly s may drop it.
 func (x *trial) purgeable(s vclock.Set) bool {
 	if !x.moving {
-		return s.IsPlain() && s.Siblings[0].Tombstone && s.Siblings[0].Dot.Actor == LocalActor
+		return purgeableLocally(s)
 	}
 	h := x.horizon.Load()
 	return len(s.Siblings) > 0 && s.Max().Stamp <= h && !slices.ContainsFunc(s.Siblings, func(b vclock.Sibling) bool {
@@ -514,6 +514,9 @@ func (x *trial) put() {
 	r.Max = vclock.Dot{Stamp: x.tree.clock.Now(), Actor: LocalActor}
 	r.Min = r.Max
 	x.learn(&r)
+	if set := x.keys[string(r.Key)].set; set.Max() != r.Max {
+		x.failf("a put of %q is shadowed by what was there before: %v", r.Key, set)
+	}
 	x.from.stamp = max(x.from.stamp, r.Max.Stamp)
 	x.acked(false)
 }

@@ -1,0 +1,175 @@
+package lsm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/lsm/vfs"
+)
+
+// A specimen is a small directory of a closed tree: two tables, a manifest with
+// several edits, a log with several groups.
+type specimen struct {
+	disk   *vfs.Mem
+	models []model // after so many batches
+	logged int     // batches that are in the log alone
+}
+
+func newSpecimen(t testing.TB) *specimen {
+	s := &specimen{disk: vfs.NewMem(1), models: []model{{}}}
+	o := specimenOptions(s.disk)
+	tree := open(t, o)
+	defer tree.Close()
+	from := newWriter(3, 2, 10)
+	for i := range 11 {
+		b := from.batch()
+		s.models = append(s.models, s.models[i].with(b))
+		require.NoError(t, tree.Apply(b))
+		if i == 3 || i == 7 {
+			require.NoError(t, tree.Flush())
+		}
+	}
+	s.logged = 3
+	require.NoError(t, tree.Close())
+	return s
+}
+
+func specimenOptions(fs vfs.FS) *Options {
+	return &Options{FS: fs, MemtableBytes: minMemtableBytes, Slices: 1, Shards: 1, Identity: [16]byte{1}}
+}
+
+// judge opens a damaged disk. It reports damage, or holds what a prefix of the
+// batches makes, at least so many.
+func (s *specimen) judge(t testing.TB, disk *vfs.Mem, least int, at func() string) (damage bool) {
+	tree, err := Open("db", specimenOptions(disk))
+	if err != nil {
+		if !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("%s: %v", at(), err)
+		}
+		return true
+	}
+	defer tree.Close()
+	want, n, differs := s.models[len(s.models)-1], len(s.models)-1, ""
+	for ; n >= least; n-- {
+		want = s.models[n]
+		if differs = want.diffUnless(tree, ErrCorrupt); differs == "" || differs == ErrCorrupt.Error() {
+			break
+		}
+	}
+	if n < least {
+		t.Fatalf("%s: %s", at(), differs)
+	}
+	damage = differs != ""
+	for k, set := range want {
+		r, ok, err := tree.Read([]byte(k))
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			damage = true
+		case err != nil || ok && !setOf(&r).Equal(set) || !ok && !purgeableLocally(set):
+			t.Fatalf("%s: read of %q: %v %v %v, want %v", at(), k, r, ok, err, set)
+		}
+	}
+	return damage
+}
+
+// files calls do with the name and the length of each file that recovery reads,
+// zeroes at the end left out.
+func (s *specimen) files(t testing.TB, do func(name string, size int64)) {
+	state, err := manifest.Read(s.disk, "db")
+	require.NoError(t, err)
+	names, err := s.disk.List("db")
+	require.NoError(t, err)
+	for _, file := range names {
+		if n, ok := base.ParseLogName(file); ok && n < state.LogFrom {
+			continue // waits to be recycled
+		}
+		name := path.Join("db", file)
+		b := contentOf(t, s.disk, name)
+		if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
+			do(name, min(int64(len(b)), int64(n)+8))
+		}
+	}
+}
+
+func contentOf(t testing.TB, fs vfs.FS, name string) []byte {
+	t.Helper()
+	f, err := fs.Open(name)
+	require.NoError(t, err)
+	defer f.Close()
+	size, err := f.Size()
+	require.NoError(t, err)
+	b := make([]byte, size)
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		require.NoError(t, err)
+	}
+	return b
+}
+
+// TestEveryBit flips every bit of every file, one at a time. Each is reported,
+// or does no harm: no byte that is read is wrong, and nothing is absent because
+// of it (I8). Only the last group of the log may be taken for torn: nothing is
+// left behind it to say otherwise.
+func TestEveryBit(t *testing.T) {
+	if testing.Short() {
+		everyBit(t, 7)
+	} else {
+		everyBit(t, 1)
+	}
+}
+
+func everyBit(t testing.TB, step int) {
+	s := newSpecimen(t)
+	found, harmless := 0, 0
+	s.files(t, func(name string, size int64) {
+		for bit := int64(0); bit < 8*size; bit += int64(step) {
+			disk := s.disk.CrashSynced()
+			require.NoError(t, disk.Corrupt(name, bit/8, 1<<(bit%8)))
+			least := len(s.models) - 1
+			if strings.HasSuffix(name, ".log") {
+				least--
+			}
+			if s.judge(t, disk, least, func() string { return fmt.Sprintf("%s bit %d", name, bit) }) {
+				found++
+			} else {
+				harmless++
+			}
+		}
+	})
+	require.Positive(t, found)
+	t.Logf("%d flips reported, %d harmless", found, harmless)
+}
+
+// TestEveryCut cuts every file at every byte. What is left is reported, or the
+// log ends sooner: then what is there is still a prefix of what was written.
+func TestEveryCut(t *testing.T) {
+	s := newSpecimen(t)
+	found, shorter := 0, 0
+	s.files(t, func(name string, size int64) {
+		for at := range size {
+			disk := s.disk.CrashSynced()
+			f, err := disk.OpenReadWrite(name)
+			require.NoError(t, err)
+			require.NoError(t, errors.Join(f.Truncate(at), f.Close()))
+			least := len(s.models) - 1
+			if strings.HasSuffix(name, ".log") {
+				least -= s.logged
+			}
+			if s.judge(t, disk, least, func() string { return fmt.Sprintf("%s cut at %d", name, at) }) {
+				found++
+			} else {
+				require.True(t, strings.HasSuffix(name, ".log") || name == "db/manifest", "%s cut at %d is not noticed", name, at)
+				shorter++
+			}
+		}
+	})
+	require.Positive(t, found)
+	t.Logf("%d cuts reported, %d leave a shorter log", found, shorter)
+}
