@@ -90,6 +90,9 @@ func (t *Tree) commit(g wal.Group, refused error) {
 		t.show(g, func(e *wal.Entry) bool { return !e.Sync && !e.Applied })
 		t.completeAll(g, false, nil)
 	}
+	if !base.Defences.GroupVisible && !lazy && refused == nil {
+		t.show(g, func(*wal.Entry) bool { return true })
+	}
 	err := refused
 	if err == nil {
 		err = t.persist(g)
@@ -97,7 +100,7 @@ func (t *Tree) commit(g wal.Group, refused error) {
 	if err == nil {
 		err = t.failure() // of something else meanwhile
 	}
-	if err != nil && (lazy || t.log.Err() != nil || !errors.Is(err, ErrNoSpace)) {
+	if err != nil && (lazy || t.log.Err() != nil || !errors.Is(err, ErrNoSpace)) && base.Defences.FailedSync {
 		// What was accepted under a lazy policy cannot be refused any more; and
 		// nothing may follow a failed sync.
 		err = t.fail(err)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/vclock"
@@ -243,6 +244,13 @@ func (t *Tree) compact(j *job) error {
 	}
 	if err := t.swap(j.runs, result, edit, purged); err != nil {
 		return out.abandon(err)
+	}
+	if !base.Defences.HoldFiles {
+		for _, r := range j.runs {
+			for _, f := range r.files {
+				f.discard()
+			}
+		}
 	}
 	t.stats.compactions.Add(1)
 	kick(t.flushKick)

@@ -115,6 +115,7 @@ func (w *workload) verify(t testing.TB, p crashPoint, fs vfs.FS) int {
 	if err != nil {
 		t.Fatalf("%s: %+v", p.at, err)
 	}
+	defer tree.Close()
 	n, last := -1, ""
 	for i := p.acked; i <= p.started && i < len(w.models); i++ {
 		if last = w.models[i].diff(tree); last == "" {
@@ -129,6 +130,20 @@ func (w *workload) verify(t testing.TB, p crashPoint, fs vfs.FS) int {
 	return n
 }
 
+// cutEverywhere runs a workload, reopening now and then, and keeps what a power
+// cut would leave before each of its operations.
+func cutEverywhere(t testing.TB, seeds uint64, reopenings int) *workload {
+	w := newWorkload(seeds)
+	from := newWriter(1, 12, 200)
+	for range reopenings {
+		tree := open(t, small(vfs.Faulty(w.disk, w.cut)))
+		w.run(t, tree, from, 50)
+		require.NoError(t, tree.Close())
+	}
+	require.Equal(t, 50*reopenings, w.mu.acked)
+	return w
+}
+
 // TestCrash cuts the power before every file-system operation of a workload with
 // flushes, compactions and a reopening.
 func TestCrash(t *testing.T) {
@@ -136,14 +151,7 @@ func TestCrash(t *testing.T) {
 	if torture {
 		seeds = 20
 	}
-	w := newWorkload(seeds)
-	from := newWriter(1, 12, 200)
-	for range 4 {
-		tree := open(t, small(vfs.Faulty(w.disk, w.cut)))
-		w.run(t, tree, from, 50)
-		require.NoError(t, tree.Close())
-	}
-	require.Equal(t, 200, w.mu.acked)
+	w := cutEverywhere(t, seeds, 4)
 	again := 0
 	for i, p := range w.mu.points {
 		p.disk = p.disk.CrashSynced() // a copy: nothing on it is unsynced
@@ -162,6 +170,7 @@ func TestCrash(t *testing.T) {
 func (w *workload) goOn(t testing.TB, p crashPoint, n int) {
 	next := &workload{models: []model{w.models[n]}}
 	tree := open(t, small(p.disk))
+	defer tree.Close()
 	from := newWriter(uint64(n), 12, 200)
 	from.stamp = 10_000
 	for range 3 {

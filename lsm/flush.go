@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/manifest"
 )
 
@@ -52,7 +53,7 @@ func (t *Tree) flushLoop() {
 	retry := stoppedTimer(func() { kick(t.flushKick) })
 	defer retry.Stop()
 	for !t.stopped.Load() && t.failure() == nil {
-		if m, next := t.oldestSealed(); m == nil || !m.Quiet() || t.crowded() {
+		if m, next := t.oldestSealed(); m == nil || !m.Quiet() && base.Defences.SealWaits || t.crowded() {
 			select {
 			case <-t.flushKick:
 			case <-t.stopping:
@@ -111,6 +112,11 @@ func (t *Tree) flush(m, next *mem) error {
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.flushedBytes.Add(f.Bytes)
 		raw += int64(f.RawBytes + f.Count*recordBytes)
+	}
+	if !base.Defences.ReleaseLast {
+		if err := t.log.Release(next.first); err != nil {
+			return err
+		}
 	}
 	err = t.edit(edit, func(v *version) {
 		v.mems = v.mems[:len(v.mems)-1]

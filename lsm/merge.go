@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/internal/memtable"
 	"example.com/kvstore/lsm/internal/table"
@@ -176,7 +177,7 @@ func (t *Tree) purgeable(r *Record, inputs []*run) bool {
 	}
 	defer t.release(v)
 	for _, m := range v.mems {
-		if old, ok := m.Get(r.Token, r.Key); ok && !r.Max.Less(old.Min) {
+		if old, ok := m.Get(r.Token, r.Key); ok && !r.Max.Less(old.Min) && base.Defences.PurgeMemtables {
 			return false
 		}
 	}
@@ -191,7 +192,7 @@ func (t *Tree) purgeable(r *Record, inputs []*run) bool {
 		}
 		held := o.MayContain(r.Token)
 		t.releaseAll(o)
-		if held {
+		if held && base.Defences.PurgeTables {
 			return false
 		}
 	}
@@ -210,7 +211,7 @@ func (t *Tree) dead(r *Record) bool {
 		return r.Kind == Tombstone && r.Max.Actor == LocalActor
 	}
 	h := t.o.Horizon(r.Token)
-	if h.Less(r.Max) {
+	if h.Less(r.Max) && base.Defences.PurgeHorizon {
 		return false
 	}
 	switch r.Kind {

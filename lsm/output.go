@@ -94,7 +94,7 @@ func (o *output) finish() ([]*tableFile, error) {
 			return nil, err
 		}
 	}
-	if len(o.tables) > 0 {
+	if len(o.tables) > 0 && base.Defences.TableDirSync {
 		if err := o.t.o.FS.SyncDir(o.t.dir); err != nil {
 			return nil, fmt.Errorf("lsm: syncing the directory: %w", err)
 		}

@@ -42,7 +42,10 @@ func (l *lookup) join(t *Tree, r *Record, scratch bool) {
 // settles reports whether nothing with dots up to d can change the result. Only
 // a plain record above d does: a causal one may lack siblings that are below.
 func (l *lookup) settles(d vclock.Dot) bool {
-	return l.found && l.r.Kind != Causal && d.Less(l.r.Max)
+	if !l.found || l.r.Kind == Causal && base.Defences.EndPlain {
+		return false
+	}
+	return d.Less(l.r.Max) || d == l.r.Max && !base.Defences.EndStrict
 }
 
 // memory looks into the memtables.

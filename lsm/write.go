@@ -59,7 +59,7 @@ func (t *Tree) write(r Record) error {
 		r.Max = vclock.Dot{Stamp: stamp, Actor: LocalActor}
 		r.Min = r.Max
 		w.batch[0] = r
-		if err = t.apply(w.batch[:], false, w); err != nil || w.batch[0].Newer.IsZero() {
+		if err = t.apply(w.batch[:], false, w); err != nil || w.batch[0].Newer.IsZero() || !base.Defences.Restamp {
 			break
 		}
 		above = w.batch[0].Newer.Stamp

@@ -81,7 +81,7 @@ func Open(fs vfs.FS, dir string) (*Manifest, error) {
 	m := &Manifest{fs: fs, dir: dir, f: f, draft: d, at: at}
 	m.state.Store(d.publish())
 	m.rewriteAt = max(minRewriteBytes, rewriteFactor*int64(len(m.State().append(nil))))
-	if !m.sealed() {
+	if !m.sealed() && base.Defences.ManifestSeal {
 		// The sync of the last edit may have failed and the kernel may show it
 		// all the same, as clean pages that no sync brings to the disk.
 		if err := m.rewrite(); err != nil {
@@ -191,9 +191,11 @@ func (m *Manifest) Apply(e Edit) error {
 		}
 		return fmt.Errorf("manifest: write: %w", err)
 	}
-	if err := m.f.Sync(); err != nil {
-		m.err = fmt.Errorf("manifest: sync: %w", err)
-		return m.err
+	if base.Defences.ManifestSync {
+		if err := m.f.Sync(); err != nil {
+			m.err = fmt.Errorf("manifest: sync: %w", err)
+			return m.err
+		}
 	}
 	m.at = m.at.behind(payload, frameSum(frame))
 	m.draft.apply(e)

@@ -224,8 +224,10 @@ func (w *Writer) Finish() (Meta, error) {
 	if w.err != nil {
 		return Meta{}, w.err
 	}
-	if err := w.f.Sync(); err != nil {
-		return Meta{}, w.fail(fmt.Errorf("table: sync %s: %w", w.name, err))
+	if base.Defences.TableSync {
+		if err := w.f.Sync(); err != nil {
+			return Meta{}, w.fail(fmt.Errorf("table: sync %s: %w", w.name, err))
+		}
 	}
 	w.meta.Bytes, w.meta.Hash = w.off, foot.hash
 	return w.meta, nil

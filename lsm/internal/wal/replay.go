@@ -70,6 +70,9 @@ func Replay(fs vfs.FS, dir string, from uint64, numbers []uint64, visit Visitor)
 		}
 		r.out.Tail = append(r.out.Tail, e.records...)
 	}
+	if !base.Defences.RewriteTail {
+		i, r.out.Tail = len(r.ends)-1, nil
+	}
 	if i >= 0 {
 		r.out.At = r.ends[i].Position
 	} else if len(r.ends) > 0 { // the very first group of a directory
@@ -169,7 +172,7 @@ func (r *replayer) segment(fs vfs.FS, dir string, number uint64, must bool) erro
 	if err != nil {
 		return fmt.Errorf("lsm: reading %s: %w", name, err)
 	}
-	if found {
+	if found && base.Defences.TornOrDamaged {
 		return bad
 	}
 	return nil

@@ -101,8 +101,10 @@ func (w *Writer) Unsynced() bool { return w.synced < w.at.Sequence }
 // Invariant: a segment in use begins with a valid group, so that recovery knows
 // the sequence from there.
 func (w *Writer) Rotate(b []byte) error {
-	if err := w.Sync(); err != nil {
-		return err
+	if base.Defences.SegmentSync {
+		if err := w.Sync(); err != nil {
+			return err
+		}
 	}
 	s, err := w.take()
 	if err != nil {
@@ -290,9 +292,14 @@ func (w *Writer) Sync() error {
 	if !w.Unsynced() {
 		return nil
 	}
-	if err := w.file.SyncData(); err != nil {
-		w.err = fmt.Errorf("lsm: syncing the log: %w", err)
-		return w.err
+	if base.Defences.GroupSync {
+		if err := w.file.SyncData(); err != nil {
+			err = fmt.Errorf("lsm: syncing the log: %w", err)
+			if base.Defences.FailedSync {
+				w.err = err
+			}
+			return err
+		}
 	}
 	w.synced, w.started = w.at.Sequence, w.off
 	return nil
