@@ -138,12 +138,12 @@ func (db *DB) open(dir string) error {
 		return openError(dir, err)
 	}
 	tree, err := lsm.Open(path.Join(dir, "data"), &lsm.Options{
-		FS:            db.opts.FS,
-		Sync:          db.opts.Sync,
-		MemtableBytes: max(min(db.opts.MemoryBytes/8, 64<<20), 64<<10),
-		CacheBytes:    db.opts.MemoryBytes / 4,
-		// Room for a burst of the largest values, before calls are refused.
-		LogBufferBytes: int(max(db.opts.MemoryBytes/16, 2*hardValueBytes)),
+		FS:   db.opts.FS,
+		Sync: db.opts.Sync,
+		// The rest is for the queues to peers.
+		MemoryBytes: db.opts.MemoryBytes - db.opts.MemoryBytes/16,
+		// Room for a burst of large values, before calls are refused.
+		LogBufferBytes: int(min(db.opts.MemoryBytes/16, 2*hardValueBytes)),
 		GroupDone:      db.replies.Flush,
 		Now:            db.opts.Clock,
 		Identity:       db.opts.directory(),

@@ -92,9 +92,13 @@ type Options struct {
 	// Sync says when a write is durable on one node; default SyncAlways.
 	Sync SyncPolicy
 	// MemoryBytes is the budget for this node's memtables, record cache, log
-	// buffer and send queues; default a quarter of the memory limit (GOMEMLIMIT), at most 1 GiB,
-	// which is also the default where there is no limit.
-	// Indexes and filters of tables come on top: about 2 bytes for each key.
+	// buffers, indexes and filters of tables, and send queues together; default a
+	// quarter of the memory limit (GOMEMLIMIT), at most 1 GiB, which is also the
+	// default where there is no limit; at least 1 MiB. The larger it is the fewer
+	// reads go to tables; without about 2 bytes for each key reads are slow.
+	// lsm.Options says how it is divided. A peer that is slow to take what is sent
+	// may hold a 64th more, at least 16 MiB, and below 64 MiB the process itself
+	// takes more than is left.
 	MemoryBytes int64
 	// HintBytes bounds what this node keeps on disk, for each other node, of
 	// writes that it missed; default 64 MiB. What is above is found by comparing

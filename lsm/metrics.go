@@ -49,6 +49,11 @@ type Metrics struct {
 
 	TableReads, FalsePositives uint64 // reads of a table; those that found nothing
 
+	MemoryBudget    int64 // Options.MemoryBytes
+	LogBufferBytes  int64 // held for both halves of the log's buffer
+	IdleMemoryBytes int64 // kept of freed memtables for the next ones
+	CacheCapacity   int64 // what indexes and filters leave to the cache
+
 	OpenTables     int    // tables with their index and filter in memory
 	MetadataBytes  int64  // of those
 	Opens, Evicted uint64 // times that a table was opened, closed to make room
@@ -95,6 +100,8 @@ func (t *Tree) Metrics() Metrics {
 	c := t.cache.Stats()
 	m.CacheHits, m.CacheMisses, m.CacheDropped, m.CacheRecords, m.CacheBytes = c.Hits, c.Misses, c.Dropped, c.Records, c.Bytes
 	m.Segments, m.IdleSegments = t.log.Segments()
+	m.MemoryBudget, m.IdleMemoryBytes, m.LogBufferBytes = t.o.MemoryBytes, t.memory.Bytes(), t.queue.MemoryBytes()
+	m.CacheCapacity = t.cache.Capacity()
 	m.MetadataBytes, m.OpenTables = t.metadata.held()
 	m.Opens, m.Evicted = t.metadata.opens.Load(), t.metadata.evictions.Load()
 	m.Memtables = len(v.mems)
@@ -143,6 +150,8 @@ func (m Metrics) String() string {
 	line("reads", "%d of tables, %d false positives, %d joins cut short", m.TableReads, m.FalsePositives, m.JoinLimits)
 	line("tiers", "%d bytes hot, %d bytes cold in %d tables, %d moved", m.HotBytes, m.ColdBytes, m.ColdTables, m.MovedTables)
 	line("damage", "%d tables set aside, %d ranges not healed, %d scrubs, %d bytes scrubbed", m.SetAside, m.DamagedRanges, m.Scrubs, m.ScrubbedBytes)
+	line("memory", "budget of %d bytes: memtables %d + %d idle, log buffers %d, metadata %d, cache %d of %d",
+		m.MemoryBudget, m.MemtableBytes, m.IdleMemoryBytes, m.LogBufferBytes, m.MetadataBytes, m.CacheBytes, m.CacheCapacity)
 	line("metadata", "%d bytes of %d open tables, %d opens, %d evictions", m.MetadataBytes, m.OpenTables, m.Opens, m.Evicted)
 	return b.String()
 }

@@ -64,9 +64,10 @@ func Open(dir string, o *Options) (*Tree, error) {
 		kick(t.compactKick)
 	})
 	t.lookups.New = func() any { return new(lookup) }
-	t.memory = memtable.NewPool(opts.MemtableBytes)
+	t.memory = memtable.NewPool(opts.MemtableBytes, opts.MaxMemtables)
 	if opts.CacheBytes > 0 {
 		t.cache = cache.New(opts.CacheBytes)
+		t.balance.capacity = opts.CacheBytes
 	}
 	t.metadata.limit.Store(opts.metadataBytes)
 	t.metadata.files = opts.MaxOpenFiles
@@ -196,6 +197,7 @@ func (r *recovery) free() {
 		}
 	}
 	r.t.memory.Close()
+	r.t.queue.Free()
 }
 
 // list finds the files of the directory.

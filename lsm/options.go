@@ -3,7 +3,6 @@ package lsm
 import (
 	"fmt"
 	"log/slog"
-	"math"
 	"math/bits"
 	"time"
 
@@ -57,6 +56,17 @@ const (
 type Options struct {
 	// Sync says when a write is acknowledged. Default SyncAlways.
 	Sync SyncPolicy
+	// MemoryBytes bounds what the tree takes in memory: memtables, log buffers,
+	// indexes and filters of tables, the record cache, and buffers of flush and
+	// compaction together. The fields below that have to do with memory follow
+	// from it where they are zero: a quarter is for memtables (each up to 64 MiB), a
+	// 32nd for log buffers (each up to 8 MiB), up to 3/32 for work, the rest for
+	// metadata of tables and cache. Where they are set they must fit in. Indexes
+	// and filters, about 2 bytes a key, are kept out of memory beyond 3/4 of their
+	// share with the cache, and reads become slow. Below 64 MiB the process takes
+	// more than that, up to about 16 MiB. Default: what the other fields sum to, 592
+	// MiB if none is set; at least 512 KiB.
+	MemoryBytes int64
 	// MemtableBytes is the size at which a memtable is flushed, and the size of
 	// a log segment. Larger means fewer, larger tables and a longer recovery.
 	// Up to MaxMemtables of them are in memory. Default 64 MiB, at least 64 KiB.
@@ -67,7 +77,8 @@ type Options struct {
 	// CacheBytes is the memory for copies of hot records, which spare a read the
 	// tables. All of it counts, index and headers too: a record takes about 60
 	// bytes beyond key and value. Records of more than 64 KiB are not kept. It is
-	// taken as it fills. Default 256 MiB; negative: no cache.
+	// taken as it fills, and smaller while indexes and filters of tables need
+	// the room. Default 256 MiB, or all that MemoryBytes leaves; negative: no cache.
 	CacheBytes int64
 	// LogBufferBytes bounds what waits for the log. Beyond it Put, Delete and
 	// Apply wait, and Submit fails with ErrOverloaded. Default 8 MiB.
@@ -138,8 +149,9 @@ type Options struct {
 	// Logger gets what happens in the background. Nil: silent.
 	Logger *slog.Logger
 
-	// metadataBytes bounds indexes and filters in memory.
-	metadataBytes int64
+	// tableMemory is for indexes and filters, bounded by metadataBytes, and for
+	// the cache.
+	tableMemory, metadataBytes int64
 
 	// pick chooses compactions, and maxTableBytes is the size at which a table
 	// ends; tests have their own.
@@ -166,17 +178,8 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		c = *o
 	}
-	if c.MemtableBytes == 0 {
-		c.MemtableBytes = defaultMemtableBytes
-	}
-	if c.MaxMemtables == 0 {
-		c.MaxMemtables = defaultMaxMemtables
-	}
-	if c.CacheBytes == 0 {
-		c.CacheBytes = defaultCacheBytes
-	}
-	if c.LogBufferBytes == 0 {
-		c.LogBufferBytes = defaultLogBuffer
+	if err := c.divide(); err != nil {
+		return c, err
 	}
 	if c.Shards == 0 {
 		c.Shards = defaultShards
@@ -186,9 +189,6 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.MaxOpenFiles == 0 {
 		c.MaxOpenFiles = defaultOpenFiles
-	}
-	if c.metadataBytes == 0 {
-		c.metadataBytes = math.MaxInt64
 	}
 	if c.ColdAfter == 0 {
 		c.ColdAfter = defaultColdAfter

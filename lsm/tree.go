@@ -32,6 +32,7 @@ type Tree struct {
 	memory     *memtable.Pool
 	cache      *cache.Cache // nil: none
 	metadata   metadata
+	balance    balance
 
 	version  atomic.Pointer[version] // nil after Close
 	active   atomic.Pointer[mem]     // the first mem of version
@@ -170,6 +171,7 @@ func (t *Tree) shut() error {
 	t.release(v)
 	<-t.idle
 	t.memory.Close()
+	t.queue.Free()
 	t.cache.Close()
 	err := t.sweep()
 	t.releaseAll(t.metadata.close()...)

@@ -112,6 +112,7 @@ func (f *tableFile) adopt(r *table.Reader, pins int64) *opened {
 		return nil
 	}
 	f.t.releaseAll(f.t.metadata.add(o)...)
+	f.t.rebalance()
 	return o
 }
 
@@ -147,6 +148,7 @@ func (f *tableFile) discard() error {
 	var err error
 	if o := f.reader.Swap(nil); o != nil {
 		f.t.metadata.remove(o)
+		f.t.rebalance()
 		err = o.release()
 	}
 	switch {

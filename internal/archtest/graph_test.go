@@ -52,7 +52,7 @@ var graph = map[string]edges{
 	"lsm/vfs":                 {modules: []string{xsys}, tests: []string{"lsm/vfs/vfstest"}},
 	"lsm/vfs/vfstest":         {imports: []string{"lsm/vfs"}, modules: []string{testify}},
 	"lsm/internal/base":       {imports: []string{"vclock"}, modules: []string{xxhash}},
-	"lsm/internal/wal":        {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base"}},
+	"lsm/internal/wal":        {imports: []string{"vclock", "lsm/vfs", "lsm/internal/base", "lsm/internal/offheap"}},
 	"lsm/internal/offheap":    {modules: []string{xsys}},
 	"lsm/internal/memtable":   {imports: []string{"vclock", "lsm/internal/base", "lsm/internal/offheap"}},
 	"lsm/internal/cache":      {imports: []string{"vclock", "lsm/internal/base", "lsm/internal/offheap"}},

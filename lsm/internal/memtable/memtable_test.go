@@ -15,7 +15,7 @@ import (
 	"example.com/kvstore/vclock"
 )
 
-func newTable(bytes int64) *Table { return newTableIn(NewPool(bytes), bytes, 0) }
+func newTable(bytes int64) *Table { return newTableIn(NewPool(bytes, 4), bytes, 0) }
 
 func newTableIn(p *Pool, bytes int64, keys int) *Table {
 	return New(Options{Shards: 8, Bytes: bytes, Keys: keys, Pool: p, Join: func(a, b base.Record) base.Record {
@@ -210,7 +210,7 @@ func TestSeal(t *testing.T) {
 func TestFree(t *testing.T) {
 	before := offheap.Live()
 	const bytes = 1 << 20
-	p := NewPool(bytes)
+	p := NewPool(bytes, 4)
 	fill := func(keys int) *Table {
 		m := newTableIn(p, bytes, keys)
 		for i := 0; !m.Full(); i++ {
@@ -236,6 +236,12 @@ func TestFree(t *testing.T) {
 	}
 	c := fill(0)
 	require.InDelta(t, c.Bytes()+p.Bytes(), offheap.Live()-before, 100*nodeBytes)
+	// With four in use nothing lies idle beside them.
+	full := []*Table{fill(0), fill(0), fill(0)}
+	require.Zero(t, p.Bytes())
+	for _, m := range full {
+		m.Free()
+	}
 	p.Close()
 	c.Free()
 	require.Equal(t, before, offheap.Live())
@@ -246,7 +252,7 @@ func TestFree(t *testing.T) {
 func TestKeys(t *testing.T) {
 	const bytes = 1 << 20
 	count := func(keys int) int {
-		m := newTableIn(NewPool(bytes), bytes, keys)
+		m := newTableIn(NewPool(bytes, 4), bytes, keys)
 		defer m.Free()
 		require.Less(t, m.Bytes(), int64(bytes/2))
 		for i := 0; !m.Full(); i++ {

@@ -16,14 +16,19 @@ const (
 // A Pool is where the memtables of a tree get their memory from, off the Go
 // heap. It keeps some of what they give back for the next ones, since memory
 // that is mapped anew costs a page fault for every 4 KiB.
+//
+// What lies idle is within limit together with what is in use. What is in use is
+// bounded by those who use it.
 type Pool struct {
 	chunk int // bytes, a power of two
 	keep  int // bytes that may lie idle
+	limit int
 
 	mu struct {
 		sync.Mutex
 		idle  [maxClasses][][]byte // by size: class c has chunk << c bytes
 		bytes int                  // in idle
+		used  int                  // given out
 		// closed keeps nothing: a reader may end after the tree.
 		closed bool
 	}
@@ -32,11 +37,11 @@ type Pool struct {
 // maxClasses bounds the sizes that are kept: the largest are chunk << 15.
 const maxClasses = 16
 
-// NewPool makes a pool for memtables that are full at the given size. It keeps
-// as much as one of them holds.
-func NewPool(memtableBytes int64) *Pool {
+// NewPool makes a pool for up to so many memtables that are full at the given
+// size. It keeps as much as one of them holds.
+func NewPool(memtableBytes int64, memtables int) *Pool {
 	chunk := min(max(memtableBytes/32, minChunkBytes), maxChunkBytes)
-	return &Pool{chunk: 1 << (bits.Len64(uint64(chunk)) - 1), keep: int(memtableBytes)}
+	return &Pool{chunk: 1 << (bits.Len64(uint64(chunk)) - 1), keep: int(memtableBytes), limit: memtables * int(memtableBytes)}
 }
 
 // class gives the class of a size, or -1 if it has none.
@@ -50,32 +55,52 @@ func (p *Pool) class(n int) int {
 
 // get gives n bytes with any content. Sizes that are kept come from there.
 func (p *Pool) get(n int) []byte {
-	if c := p.class(n); c >= 0 {
-		p.mu.Lock()
-		if idle := p.mu.idle[c]; len(idle) > 0 {
-			b := idle[len(idle)-1]
-			idle[len(idle)-1] = nil
-			p.mu.idle[c] = idle[:len(idle)-1]
-			p.mu.bytes -= n
-			p.mu.Unlock()
-			return b
+	var b []byte
+	var free [][]byte
+	c := p.class(n)
+	p.mu.Lock()
+	p.mu.used += n
+	if c >= 0 && len(p.mu.idle[c]) > 0 {
+		b = p.takeLocked(c)
+	} else {
+		// Nothing idle fits: it makes room, the largest first.
+		for c := maxClasses - 1; c >= 0; c-- {
+			for len(p.mu.idle[c]) > 0 && p.mu.used+p.mu.bytes > p.limit {
+				free = append(free, p.takeLocked(c))
+			}
 		}
-		p.mu.Unlock()
 	}
-	return offheap.Alloc(n)
+	p.mu.Unlock()
+	for _, b := range free {
+		offheap.Free(b)
+	}
+	if b == nil {
+		b = offheap.Alloc(n)
+	}
+	return b
+}
+
+func (p *Pool) takeLocked(class int) []byte {
+	idle := p.mu.idle[class]
+	b := idle[len(idle)-1]
+	idle[len(idle)-1] = nil
+	p.mu.idle[class] = idle[:len(idle)-1]
+	p.mu.bytes -= len(b)
+	return b
 }
 
 // put takes back what get gave.
 func (p *Pool) put(b []byte) {
-	if c := p.class(len(b)); c >= 0 && !offheap.Traps {
-		p.mu.Lock()
-		if !p.mu.closed && p.mu.bytes+len(b) <= p.keep {
-			p.mu.idle[c] = append(p.mu.idle[c], b)
-			p.mu.bytes += len(b)
-			b = nil
-		}
-		p.mu.Unlock()
+	c := p.class(len(b))
+	p.mu.Lock()
+	p.mu.used -= len(b)
+	fits := p.mu.bytes+len(b) <= p.keep && p.mu.used+p.mu.bytes+len(b) <= p.limit
+	if c >= 0 && fits && !p.mu.closed && !offheap.Traps {
+		p.mu.idle[c] = append(p.mu.idle[c], b)
+		p.mu.bytes += len(b)
+		b = nil
 	}
+	p.mu.Unlock()
 	offheap.Free(b)
 }
 

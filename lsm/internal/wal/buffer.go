@@ -3,8 +3,10 @@ package wal
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/offheap"
 )
 
 // ErrFull says that the buffer is at its limit: the log is slower than its
@@ -27,7 +29,8 @@ type Entry struct {
 // A Group is what one Take returns. It belongs to the log's goroutine until its
 // next Take.
 type Group struct {
-	// Bytes is room for a header, then the encoded records of the entries.
+	// Bytes is room for a header, then the encoded records of the entries. It
+	// lies off the Go heap.
 	Bytes   []byte
 	Entries []Entry
 }
@@ -54,32 +57,73 @@ type Buffer struct {
 		kicked bool      // it has something else to look at
 		err    error     // why nothing is accepted any more
 	}
-	spare Group // the half that is not filled now; owned by the log's goroutine
+	spare  Group // the half that is not filled now; owned by the log's goroutine
+	memory atomic.Int64
 }
 
 // NewBuffer returns an empty buffer that accepts batches while it holds less
-// than limit bytes.
+// than limit bytes. Free it.
 func NewBuffer(limit int) *Buffer {
 	b := &Buffer{limit: limit, wake: make(chan struct{}, 1)}
-	b.mu.group.reset()
-	b.spare.reset()
+	b.reset(&b.mu.group)
+	b.reset(&b.spare)
 	return b
 }
 
-// maxSpareBytes bounds the memory that an emptied half keeps.
-const maxSpareBytes = 16 << 20
+// firstBytes is how much room a half has at first. It doubles as it fills.
+const firstBytes = 64 << 10
 
-func (g *Group) reset() {
-	if g.Bytes == nil || cap(g.Bytes) > maxSpareBytes {
-		g.Bytes = make([]byte, GroupHeaderBytes, 64<<10)
+// reset empties a half. One that a large batch has made twice as large as the
+// limit is given up.
+func (b *Buffer) reset(g *Group) {
+	if cap(g.Bytes) > max(2*b.limit, firstBytes) {
+		b.memory.Add(-int64(cap(g.Bytes)))
+		offheap.Free(g.Bytes)
+		g.Bytes = nil
+	}
+	if g.Bytes == nil {
+		g.Bytes = offheap.Alloc(firstBytes)
+		b.memory.Add(int64(cap(g.Bytes)))
 	}
 	clear(g.Entries)
 	g.Bytes, g.Entries = g.Bytes[:GroupHeaderBytes], g.Entries[:0]
 }
 
+// reserve makes room for n bytes more.
+func (b *Buffer) reserve(g *Group, n int) {
+	if n <= cap(g.Bytes)-len(g.Bytes) {
+		return
+	}
+	more := offheap.Alloc(max(len(g.Bytes)+n, min(2*cap(g.Bytes), b.limit+firstBytes)))
+	b.memory.Add(int64(cap(more)) - int64(cap(g.Bytes)))
+	copied := copy(more, g.Bytes)
+	offheap.Free(g.Bytes)
+	g.Bytes = more[:copied]
+}
+
+// MemoryBytes is what both halves hold, filled or not.
+func (b *Buffer) MemoryBytes() int64 { return b.memory.Load() }
+
+// Free gives the memory back. The buffer is closed, nobody takes from it any
+// more, and nobody holds a group.
+func (b *Buffer) Free() {
+	b.mu.Lock()
+	first := b.mu.group.Bytes
+	b.mu.group = Group{}
+	b.mu.Unlock()
+	offheap.Free(first)
+	offheap.Free(b.spare.Bytes)
+	b.spare = Group{}
+	b.memory.Store(0)
+}
+
 // Append copies the records of the entry's batch into the buffer, or fails with
 // ErrFull. It never blocks.
 func (b *Buffer) Append(e Entry) error {
+	size := 0
+	for i := range e.Batch {
+		size += base.EncodedLen(&e.Batch[i])
+	}
 	b.mu.Lock()
 	if err := b.mu.err; err != nil {
 		b.mu.Unlock()
@@ -90,6 +134,7 @@ func (b *Buffer) Append(e Entry) error {
 		b.mu.Unlock()
 		return ErrFull
 	}
+	b.reserve(g, size)
 	for i := range e.Batch {
 		g.Bytes = base.AppendRecord(g.Bytes, &e.Batch[i])
 	}
@@ -163,7 +208,7 @@ func (b *Buffer) Wait() {
 // Take gives all that was appended since the last Take and makes room for more.
 // The group returned before is reused.
 func (b *Buffer) Take() Group {
-	b.spare.reset()
+	b.reset(&b.spare)
 	b.mu.Lock()
 	b.mu.group, b.spare = b.spare, b.mu.group
 	parked := b.mu.parked
