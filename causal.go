@@ -297,6 +297,15 @@ func checkSiblings(before, after vclock.Set) error {
 // readOwn reads this node's own copy of a key. A damaged one is a refusal: such an
 // owner coordinates no causal write of the key.
 func (db *DB) readOwn(ctx context.Context, key string, deadline time.Time) (vclock.Set, error) {
+	rec, err := db.readOwnRecord(ctx, key, deadline)
+	if err != nil {
+		return vclock.Set{}, err
+	}
+	return rec.Set()
+}
+
+// readOwnRecord waits for the disk no longer than the caller does.
+func (db *DB) readOwnRecord(ctx context.Context, key string, deadline time.Time) (replica.Record, error) {
 	var own []byte
 	rec, certain := db.readMemory(bytesOf(key), &own)
 	if !certain {
@@ -310,23 +319,23 @@ func (db *DB) readOwn(ctx context.Context, key string, deadline time.Time) (vclo
 			rec, err := db.readLocal(bytesOf(key), &own)
 			read <- answer{rec, err}
 		}) {
-			return vclock.Set{}, refusal{ErrOverloaded}
+			return replica.Record{}, refusal{ErrOverloaded}
 		}
 		timeout := time.NewTimer(deadline.Sub(now()))
 		defer timeout.Stop()
 		select {
 		case a := <-read:
 			if a.err != nil {
-				return vclock.Set{}, refusal{a.err}
+				return replica.Record{}, refusal{a.err}
 			}
 			rec = a.rec
 		case <-ctx.Done():
-			return vclock.Set{}, contextError(ctx)
+			return replica.Record{}, contextError(ctx)
 		case <-timeout.C:
-			return vclock.Set{}, ErrTimeout
+			return replica.Record{}, ErrTimeout
 		}
 	}
-	return rec.Set()
+	return rec, nil
 }
 
 // spread sends the record of a causal write that is synced here to the other

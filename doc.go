@@ -30,6 +30,8 @@
 // acknowledged value disappears before somebody who had seen it wrote. Values
 // written concurrently are siblings (Item.Siblings).
 //
+// A batch (Apply) is not atomic: each of its writes is as if made alone.
+//
 // Every error says what it left behind: see OutcomeOf.
 //
 // # Limits

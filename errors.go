@@ -103,6 +103,10 @@ func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Applied
 	}
+	var b *BatchError
+	if errors.As(err, &b) {
+		return b.outcome()
+	}
 	var q *QuorumError
 	if errors.As(err, &q) {
 		return q.outcome

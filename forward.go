@@ -46,18 +46,20 @@ func errorFault(err error) replica.Fault {
 	return replica.FaultPartial
 }
 
-// A forwardCall waits for the answer of the owner that coordinates.
-type forwardCall struct {
+// A roundTrip is one call of a peer whose answer somebody waits for.
+type roundTrip struct {
 	body []byte
 	err  error
 	done chan struct{} // capacity 1; sent to once
 }
 
+func newRoundTrip() *roundTrip { return &roundTrip{done: make(chan struct{}, 1)} }
+
 // Complete takes the answer. It runs on a connection's reader or on the
 // transport's sweeper.
-func (f *forwardCall) Complete(_ uint64, body []byte, err error) {
-	f.body, f.err = bytes.Clone(body), err
-	f.done <- struct{}{}
+func (r *roundTrip) Complete(_ uint64, body []byte, err error) {
+	r.body, r.err = bytes.Clone(body), err
+	r.done <- struct{}{}
 }
 
 // forward lets owner t coordinate w. It gives the newest epoch that was heard of,
@@ -73,7 +75,7 @@ func (db *DB) forward(ctx context.Context, v *view, t *target, w *causalWrite, d
 		return causalResult{}, epoch, invalid("a version of more than %d bytes", replica.MaxVersionBytes)
 	}
 	db.metrics.forwards.Add(1)
-	f := &forwardCall{done: make(chan struct{}, 1)}
+	f := newRoundTrip()
 	if err := t.peer.Call(replica.OpForward, deadline, head, w.value.Value, f, 0); err != nil {
 		return causalResult{}, epoch, refused(sendError(err))
 	}

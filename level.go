@@ -142,9 +142,17 @@ type WriteOption interface {
 	DeleteOption
 }
 
+// A BatchOption is an option of Apply. The set is closed.
+type BatchOption interface{ batchOption() }
+
+// A ScanOption is an option of Scan. The set is closed.
+type ScanOption interface{ scanOption() }
+
 func (Consistency) getOption()    {}
 func (Consistency) putOption()    {}
 func (Consistency) deleteOption() {}
+func (Consistency) batchOption()  {}
+func (Consistency) scanOption()   {}
 
 type ttlOption time.Duration
 

@@ -21,6 +21,7 @@ type counters struct {
 	hintsRefused, hintsDropped  atomic.Uint64
 	forwards, forwarded         atomic.Uint64
 	updates, reruns             atomic.Uint64
+	servedBatches               atomic.Uint64
 
 	exchanges, failedExchanges       atomic.Uint64
 	exchangeBytes, exchangeTokens    atomic.Uint64
@@ -59,6 +60,8 @@ type Metrics struct {
 	// ServedReads, ServedWrites and ServedForwards were asked for by other
 	// coordinators.
 	ServedReads, ServedWrites, ServedForwards uint64
+	// ServedBatches are messages of others that read or wrote several keys.
+	ServedBatches uint64
 	// ServedRecords came in batches: hints, and what exchanges found missing.
 	ServedRecords uint64
 	// HintsKept were stored for nodes that missed a write, HintsDelivered have
@@ -89,7 +92,7 @@ func (db *DB) Metrics() Metrics {
 		Restamps: c.restamps.Load(), WriteBacks: c.writeBacks.Load(), SpareReads: c.spareReads.Load(),
 		ServedReads: c.servedReads.Load(), ServedWrites: c.servedWrites.Load(), ServedRecords: c.servedRecords.Load(),
 		HintsKept: c.hintsKept.Load(), HintsDelivered: c.hintsDelivered.Load(), HintsRefused: c.hintsRefused.Load(), HintsDropped: c.hintsDropped.Load(),
-		Updates: c.updates.Load(), Reruns: c.reruns.Load(), Forwards: c.forwards.Load(), ServedForwards: c.forwarded.Load(),
+		Updates: c.updates.Load(), Reruns: c.reruns.Load(), Forwards: c.forwards.Load(), ServedForwards: c.forwarded.Load(), ServedBatches: c.servedBatches.Load(),
 		Engine: db.tree.Metrics(),
 	}
 	m.Exchanges, m.FailedExchanges, m.ExchangeBytes = c.exchanges.Load(), c.failedExchanges.Load(), c.exchangeBytes.Load()

@@ -97,6 +97,13 @@ func (db *DB) checkPut(w *pendingWrite, opts []PutOption) error {
 // version has seen, and a value written concurrently stays.
 func (db *DB) Delete(ctx context.Context, key string, opts ...DeleteOption) error {
 	w := pendingWrite{op: opDelete, key: key, level: db.opts.Write, causal: db.opts.Conflicts.causal(), rec: replica.Record{Tombstone: true}}
+	w.deleteOptions(opts)
+	_, err := db.write(ctx, &w)
+	return err
+}
+
+// deleteOptions takes in the options of a Delete.
+func (w *pendingWrite) deleteOptions(opts []DeleteOption) {
 	for _, o := range opts {
 		switch o := o.(type) {
 		case Consistency:
@@ -107,8 +114,6 @@ func (db *DB) Delete(ctx context.Context, key string, opts ...DeleteOption) erro
 			w.causal, w.replaces, w.seen = true, true, o.version.seen
 		}
 	}
-	_, err := db.write(ctx, &w)
-	return err
 }
 
 // A pendingWrite is a Put or Delete on its way.
@@ -121,6 +126,7 @@ type pendingWrite struct {
 	causal, replaces bool
 	seen             vclock.Version
 	above            vclock.Dot // a plain write is stamped above it
+	tried            bool       // owners may have it under an earlier dot
 }
 
 func (db *DB) checkKey(key string) error {
@@ -148,10 +154,14 @@ func (db *DB) write(ctx context.Context, w *pendingWrite) (Version, error) {
 		return Version{}, ErrClosed
 	}
 	defer db.gate.leave()
-	if w.op == opPut {
-		db.metrics.puts.Add(1)
-	} else {
-		db.metrics.deletes.Add(1)
+	return db.perform(ctx, w)
+}
+
+// perform carries out a write of which the key was checked. The caller is inside
+// the gate.
+func (db *DB) perform(ctx context.Context, w *pendingWrite) (Version, error) {
+	if !w.tried {
+		db.countWrite(w.op)
 	}
 	var v Version
 	var err error
@@ -171,6 +181,14 @@ func (db *DB) write(ctx context.Context, w *pendingWrite) (Version, error) {
 		s.note(w.key, v.seen)
 	}
 	return v, err
+}
+
+func (db *DB) countWrite(op string) {
+	if op == opPut {
+		db.metrics.puts.Add(1)
+	} else {
+		db.metrics.deletes.Add(1)
+	}
 }
 
 // writeSeen carries out a causal Put or Delete. A Delete that does not say what it
@@ -201,6 +219,9 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 	deadline, err := db.deadline(ctx)
 	if err != nil {
 		return Version{}, qe.fail(err)
+	}
+	if w.tried {
+		qe.outcome = Unknown
 	}
 	key := bytesOf(w.key)
 	var room [replica.MaxOwners]target

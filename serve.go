@@ -31,7 +31,7 @@ func (db *DB) handle(r *transport.Request) {
 		return
 	}
 	switch r.Op {
-	case replica.OpWrite, replica.OpRead, replica.OpCausal, replica.OpForward, replica.OpHint, replica.OpBatch, replica.OpNeeds, replica.OpExchange:
+	case replica.OpWrite, replica.OpRead, replica.OpCausal, replica.OpForward, replica.OpReadMany, replica.OpWriteMany, replica.OpScan, replica.OpHint, replica.OpBatch, replica.OpNeeds, replica.OpExchange:
 		s := served{op: r.Op, body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder}
 		if limit := now().Add(db.opts.MaxRequest); limit.Before(s.deadline) {
 			s.deadline = limit
@@ -60,6 +60,12 @@ func (db *DB) serve(s served) {
 		db.serveNeeds(s)
 	case replica.OpForward:
 		db.serveForward(s)
+	case replica.OpReadMany:
+		db.serveReadMany(s)
+	case replica.OpWriteMany:
+		db.serveWriteMany(s)
+	case replica.OpScan:
+		db.serveScan(s)
 	case replica.OpExchange:
 		db.serveExchange(s)
 	default:

@@ -85,7 +85,12 @@ func (v *view) targets(dst []target, p int) ([]target, int) {
 // the numbers of qe. A read at a level of this data centre asks nobody else; a
 // write goes to all owners.
 func (v *view) enough(key string, level Consistency, qe *QuorumError, dst []target) ([]target, replica.Need, error) {
-	targets, _ := v.targets(dst, v.ring.Partition(ring.Token(key)))
+	return v.enoughAt(v.ring.Partition(ring.Token(key)), level, qe, dst)
+}
+
+// enoughAt is enough for the keys of partition p.
+func (v *view) enoughAt(p int, level Consistency, qe *QuorumError, dst []target) ([]target, replica.Need, error) {
+	targets, _ := v.targets(dst, p)
 	need, err := level.need(targets)
 	if err == nil && level.local() && qe.Op == opGet {
 		targets = slices.DeleteFunc(targets, func(t target) bool { return !t.near })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"example.com/kvstore"
@@ -26,11 +27,7 @@ func (n *Node) Get(ctx context.Context, key string, opts ...kvstore.GetOption) (
 	var it kvstore.Item
 	err := n.call(ctx, key, &op, func(ctx context.Context, db *kvstore.DB) (err error) {
 		it, err = db.Get(ctx, key, opts...)
-		op.Value, op.Found = it.Value, it.Found()
-		op.saw(it.Version)
-		for _, s := range it.Siblings() {
-			op.Siblings = append(op.Siblings, check.Sibling{Dot: seenBy(s.Version).Max(), Value: s.Value})
-		}
+		op.read(it)
 		if errors.Is(err, kvstore.ErrNotFound) {
 			return nil
 		}
@@ -106,6 +103,83 @@ func (n *Node) Update(ctx context.Context, key string, fn func(kvstore.Item) ([]
 	return it, err
 }
 
+// GetMany reads several keys. Each enters the history as a Get of its own.
+func (n *Node) GetMany(ctx context.Context, keys []string, opts ...kvstore.GetOption) ([]kvstore.Item, error) {
+	start := n.c.Now()
+	var items []kvstore.Item
+	op := recorded{Op: Op{Kind: check.Get}}
+	err := n.make(ctx, "many", &op, func(ctx context.Context, db *kvstore.DB) (err error) {
+		items, err = db.GetMany(ctx, keys, opts...)
+		return err
+	})
+	for i, key := range keys {
+		one := op
+		one.Key, one.Start, one.Strict, one.Outcome = key, start, true, check.Applied
+		for _, o := range opts {
+			if l, ok := o.(kvstore.Consistency); ok {
+				one.Strict = intersects(l)
+			}
+		}
+		if e := errorOf(err, i); e != nil {
+			one.Outcome, one.Err = outcomeOf(e), e.Error()
+		} else if items != nil {
+			one.read(items[i])
+		}
+		n.c.file(one.Op)
+	}
+	return items, err
+}
+
+// Apply carries out the writes of b. They do not tell their versions, so Check takes
+// one that was acknowledged for one that may have been applied.
+func (n *Node) Apply(ctx context.Context, b *kvstore.Batch, opts ...kvstore.BatchOption) error {
+	op := recorded{Op: Op{Kind: check.Put}}
+	err := n.make(ctx, "many", &op, func(ctx context.Context, db *kvstore.DB) error { return db.Apply(ctx, b, opts...) })
+	i := 0
+	for key, value := range b.All() {
+		one := op
+		one.Key, one.Value, one.Outcome, one.Session = key, value, check.Unknown, false
+		if value == nil {
+			one.Kind = check.Delete
+		}
+		if e := errorOf(err, i); e != nil {
+			one.Outcome, one.Err = outcomeOf(e), e.Error()
+		}
+		n.c.file(one.Op)
+		i++
+	}
+	return err
+}
+
+// Scan reads all keys. It does not enter the history.
+func (n *Node) Scan(ctx context.Context, opts ...kvstore.ScanOption) iter.Seq2[kvstore.Item, error] {
+	if db := n.DB(); db != nil {
+		return db.Scan(ctx, opts...)
+	}
+	return func(yield func(kvstore.Item, error) bool) { yield(kvstore.Item{}, ErrDown) }
+}
+
+var _ kvstore.KV = (*Node)(nil)
+
+// errorOf is the error of the i-th key of a call for many.
+func errorOf(err error, i int) error {
+	var b *kvstore.BatchError
+	if !errors.As(err, &b) {
+		return err
+	}
+	for _, f := range b.Failed {
+		if f.Index == i {
+			return f.Err
+		}
+	}
+	return nil
+}
+
+// outcomeOf is what the history says of an error.
+func outcomeOf(err error) check.Outcome {
+	return [...]check.Outcome{kvstore.Applied: check.Applied, kvstore.NotApplied: check.NotApplied, kvstore.Unknown: check.Unknown}[kvstore.OutcomeOf(err)]
+}
+
 // A recorded is a call on its way into the history.
 type recorded struct {
 	Op
@@ -116,6 +190,15 @@ type recorded struct {
 func (r *recorded) saw(v kvstore.Version) {
 	r.Seen = seenBy(v)
 	r.Version = r.Seen.Max()
+}
+
+// read notes what a Get gave.
+func (r *recorded) read(it kvstore.Item) {
+	r.Value, r.Found = it.Value, it.Found()
+	r.saw(it.Version)
+	for _, s := range it.Siblings() {
+		r.Siblings = append(r.Siblings, check.Sibling{Dot: seenBy(s.Version).Max(), Value: s.Value})
+	}
 }
 
 // option notes what an option of a write says.
@@ -167,6 +250,13 @@ func WithSession(ctx context.Context) context.Context {
 
 // call makes one call, and files what came of it.
 func (n *Node) call(ctx context.Context, key string, op *recorded, do func(context.Context, *kvstore.DB) error) error {
+	err := n.make(ctx, key, op, do)
+	n.c.file(op.Op)
+	return err
+}
+
+// make makes one call.
+func (n *Node) make(ctx context.Context, key string, op *recorded, do func(context.Context, *kvstore.DB) error) error {
 	c := n.c
 	op.Client, _ = ctx.Value(clientKey{}).(int)
 	op.Session, _ = ctx.Value(sessionKey{}).(bool)
@@ -187,12 +277,11 @@ func (n *Node) call(ctx context.Context, key string, op *recorded, do func(conte
 	}
 	n.hop(op, "back")
 	op.End = c.Now()
-	op.Outcome = [...]check.Outcome{kvstore.Applied: check.Applied, kvstore.NotApplied: check.NotApplied, kvstore.Unknown: check.Unknown}[kvstore.OutcomeOf(err)]
+	op.Outcome = outcomeOf(err)
 	c.trace.add(op.End, "call %v", op.Op)
 	if err != nil {
 		op.Err = err.Error()
 	}
-	c.file(op.Op)
 	return err
 }
 

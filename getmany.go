@@ -1,0 +1,288 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/replica"
+)
+
+// MaxBatch bounds the keys of one GetMany and the operations of one Batch.
+const MaxBatch = replica.ManyKeys
+
+// oneByOne bounds the keys of a GetMany or an Apply that are read or written by
+// themselves at the same time.
+const oneByOne = 32
+
+// GetMany reads several keys at the level in opts, else Options.Read, with one
+// message to each owner that is asked. Items come in the order of keys; of a key
+// without a value the item is not Found, which is no error.
+//
+// Keys that could not be read are named by a *BatchError; the items of the others
+// are good all the same.
+func (db *DB) GetMany(ctx context.Context, keys []string, opts ...GetOption) ([]Item, error) {
+	level := db.opts.Read
+	for _, o := range opts {
+		if c, ok := o.(Consistency); ok && c != Default {
+			level = c
+		}
+	}
+	if len(keys) > MaxBatch {
+		return nil, invalid("%d keys; read at most %d at a time", len(keys), MaxBatch)
+	}
+	if !db.gate.enter() {
+		return nil, ErrClosed
+	}
+	defer db.gate.leave()
+	db.metrics.gets.Add(uint64(len(keys)))
+	m := manyRead{db: db, keys: keys, level: level, items: make([]Item, len(keys)), failed: newFailures(keys)}
+	var rest []int
+	for i, key := range keys {
+		m.items[i].Key = key
+		if err := db.checkKey(key); err != nil {
+			m.failed.add(i, err)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	if sessionOf(ctx) == nil && len(rest) > 1 {
+		rest = m.together(ctx, rest)
+	}
+	eachOf(rest, func(i int) {
+		it, err := db.read(ctx, keys[i], level, nil)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			m.failed.add(i, err)
+			return
+		}
+		m.items[i] = it
+	})
+	if n := m.failed.len(); n > 0 {
+		db.metrics.failedGets.Add(uint64(n))
+	}
+	return m.items, m.failed.err()
+}
+
+// eachOf calls f for each index, a bounded number at a time, and waits.
+func eachOf(indexes []int, f func(i int)) {
+	if len(indexes) == 1 {
+		f(indexes[0])
+		return
+	}
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(oneByOne, len(indexes)) {
+		wg.Go(func() {
+			for i := range next {
+				f(i)
+			}
+		})
+	}
+	for _, i := range indexes {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+// A manyRead is a GetMany under way.
+type manyRead struct {
+	db     *DB
+	keys   []string
+	level  Consistency
+	items  []Item
+	failed *failures
+}
+
+// A share is what one owner is asked of a GetMany or an Apply.
+type share struct {
+	target target
+	index  []int // of keys
+	place  []int // this owner's place among the targets of each
+	bytes  int
+	trip   *roundTrip
+}
+
+// shares collects what each owner is asked, in the order in which they turn up.
+type shares struct{ all []*share }
+
+// of gives the share of an owner.
+func (s *shares) of(t target) *share {
+	for _, x := range s.all {
+		if x.target.uid == t.uid {
+			return x
+		}
+	}
+	x := &share{target: t}
+	s.all = append(s.all, x)
+	return x
+}
+
+// together reads the keys with one message to each owner. It gives those for which
+// that was not enough: owners failed, or differ and need repair.
+func (m *manyRead) together(ctx context.Context, indexes []int) (rest []int) {
+	db := m.db
+	deadline, err := db.deadline(ctx)
+	v, err2 := db.serving()
+	if err != nil || err2 != nil || db.fence.await(ctx, deadline) != nil {
+		return indexes // which will tell why
+	}
+	states := make([]replica.Read, len(m.keys))
+	quorums := make([]int, len(m.keys))
+	alone := make([]bool, len(m.keys))
+	var parts shares
+	for _, i := range indexes {
+		qe := QuorumError{Op: opGet}
+		targets, need, err := v.enough(m.keys[i], m.level, &qe, nil)
+		if err != nil || len(need.Groups) > 0 {
+			alone[i] = true
+			continue
+		}
+		states[i], quorums[i] = replica.NewRead(need, len(targets)), len(targets)/2+1
+		if need.Count < quorums[i] {
+			quorums[i] = 0
+		}
+		for j := range need.Count {
+			if s := parts.of(targets[j]); s.bytes+len(m.keys[i]) <= replica.ManyBytes {
+				s.index, s.place, s.bytes = append(s.index, i), append(s.place, j), s.bytes+len(m.keys[i])
+			}
+		}
+	}
+	m.ask(ctx, v, parts.all, states, deadline)
+	for _, i := range indexes {
+		s := &states[i]
+		if alone[i] || s.Verdict() != replica.Done || !s.Agreed() || s.Joined().Found() && s.Holders() < quorums[i] {
+			rest = append(rest, i)
+			continue
+		}
+		it, err := db.opts.Conflicts.newItem(m.keys[i], s.Joined(), db.opts.Clock())
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			rest = append(rest, i)
+			continue
+		}
+		m.items[i] = it
+	}
+	return rest
+}
+
+// ask sends each owner its share, reads the own one, and files what comes back in
+// time.
+func (m *manyRead) ask(ctx context.Context, v *view, parts []*share, states []replica.Read, deadline time.Time) {
+	db := m.db
+	for _, s := range parts {
+		if s.target.peer == nil {
+			continue
+		}
+		q := replica.ManyRequest{To: s.target.uid, Epoch: v.epoch.Number, Stamp: db.clock.Now()}
+		for _, i := range s.index {
+			q.Records = append(q.Records, replica.KeyRecord{Key: bytesOf(m.keys[i])})
+		}
+		trip := newRoundTrip()
+		if s.target.peer.Call(replica.OpReadMany, deadline, q.AppendRead(nil), nil, trip, 0) == nil {
+			s.trip = trip
+		}
+	}
+	for _, s := range parts {
+		if s.target.peer != nil {
+			continue
+		}
+		for n, i := range s.index {
+			if rec, err := db.readOwnRecord(ctx, m.keys[i], deadline); err == nil {
+				states[i].Answer(s.place[n], rec)
+			}
+		}
+	}
+	for _, s := range parts {
+		if s.trip == nil {
+			continue
+		}
+		select {
+		case <-s.trip.done:
+		case <-ctx.Done():
+			continue
+		}
+		if s.trip.err != nil {
+			continue
+		}
+		p, err := replica.DecodeManyReply(s.trip.body, len(s.index))
+		if err != nil {
+			continue
+		}
+		db.heed(&p.Reply, s.target.peer)
+		for n := range p.Answers {
+			a := &p.Answers[n]
+			if a.Status == replica.OK && db.clock.Observe(a.Record.Dot.Stamp) == nil {
+				states[s.index[n]].Answer(s.place[n], a.Record)
+			}
+		}
+	}
+}
+
+// serveReadMany answers with this node's copies of several keys, as far as they
+// fit into one message.
+func (db *DB) serveReadMany(s served) {
+	s.body, s.kept = append([]byte(nil), s.body...), true
+	q, err := replica.DecodeReadMany(s.body)
+	if err != nil {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	v := db.admitNode(&replica.Request{To: q.To, Epoch: q.Epoch, Stamp: q.Stamp}, s)
+	if v == nil {
+		return
+	}
+	if db.fence.raised.Load() {
+		db.refuse(s.to, replica.NotReady)
+		return
+	}
+	if !db.workers.run(func() {
+		p := replica.ManyReply{Answers: make([]replica.ManyAnswer, len(q.Records))}
+		size := 0
+		for i := range q.Records {
+			key, a := q.Records[i].Key, &p.Answers[i]
+			if a.Status = db.admitKey(v, q.Epoch, key); a.Status != replica.OK {
+				continue
+			}
+			if size > replica.ManyBytes || now().After(s.deadline) {
+				a.Status = replica.Overloaded
+				continue
+			}
+			var own []byte
+			rec, err := db.readLocal(key, &own)
+			if err != nil {
+				a.Status = rootStatus(err)
+				continue
+			}
+			a.Record = rec
+			size += len(rec.Value)
+		}
+		db.metrics.servedBatches.Add(1)
+		db.metrics.servedReads.Add(uint64(len(q.Records)))
+		p.Stamp, p.Epoch = db.clock.Now(), db.view.Load().epoch.Number
+		s.to.Reply(p.Append(nil), nil)
+	}) {
+		db.refuse(s.to, replica.Overloaded)
+	}
+}
+
+// admitKey judges one key of a request for many.
+func (db *DB) admitKey(v *view, epoch uint64, key []byte) replica.Status {
+	p := v.ring.Partition(lsm.Token(key))
+	switch {
+	case epoch < v.ring.Changed(p):
+		return replica.Stale
+	case !v.owns(p):
+		return replica.NotOwner
+	}
+	return replica.OK
+}
+
+// rootStatus is the status behind an error of readLocal.
+func rootStatus(err error) replica.Status {
+	if errors.Is(err, errDamaged) {
+		return replica.Damaged
+	}
+	return replica.NotReady
+}
