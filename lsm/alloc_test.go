@@ -17,7 +17,7 @@ func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	for _, o := range []Options{{}, {Sync: SyncNever}, {CacheBytes: -1}, {CacheBytes: -1, Compression: NoCompression}} {
+	for _, o := range []Options{{}, {Sync: SyncNever}, {CacheBytes: -1}, {CacheBytes: -1, Compression: NoCompression}, {CacheBytes: -1, Compression: Zstd}} {
 		t.Run(fmt.Sprintf("%v, cache %d, compression %d", o.Sync, o.CacheBytes, o.Compression), func(t *testing.T) {
 			o.FS = quiet{vfs.NewMem(1)}
 			tree := open(t, &o)

@@ -140,7 +140,7 @@ func newTrial(tb testing.TB, set int, seed uint64) *trial {
 		LogBufferBytes: one(8<<10, 64<<10, 0),
 		Shards:         one(1, 2, 8, 64),
 		Slices:         one(1, 2, 4, 16),
-		Compression:    Compression(r.IntN(2)),
+		Compression:    Compression(r.IntN(3)),
 		BitsPerKey:     []float64{0, -1, 2, 20}[r.IntN(4)],
 		Identity:       [16]byte{1},
 		Now:            func() time.Time { return time.UnixMilli(x.now.Load()) },

@@ -97,7 +97,7 @@ func inspect(t testing.TB, f vfs.File, m Meta, want []base.Record) error {
 // record given out.
 func TestEveryBitAndEveryLength(t *testing.T) {
 	recs := everyFeature()[2:16]
-	for _, o := range []WriterOptions{{BlockBytes: 256}, {BlockBytes: 256, Compression: None}} {
+	for _, o := range []WriterOptions{{BlockBytes: 256}, {BlockBytes: 256, Compression: None}, {BlockBytes: 256, Compression: Zstd}} {
 		f, m := build(t, o, recs)
 		good := bytesOf(t, f)
 		require.NoError(t, inspect(t, readOnly{b: good}, m, recs))
@@ -214,10 +214,10 @@ func TestNewerVersionIsIncompatible(t *testing.T) {
 
 	r, err := Open(readOnly{b: good}, m)
 	require.NoError(t, err)
-	zstd := bytes.Clone(good)
-	zstd[r.index.offset[1]-blockTrailerBytes] = 2
-	repair(zstd)
-	r, err = Open(readOnly{b: zstd}, m)
+	newer := bytes.Clone(good)
+	newer[r.index.offset[1]-blockTrailerBytes] = storedZstd + 1
+	repair(newer)
+	r, err = Open(readOnly{b: newer}, m)
 	require.NoError(t, err)
 	_, _, err = r.Get(m.MinToken, nil, new(Scratch))
 	require.ErrorIs(t, err, base.ErrIncompatible)

@@ -15,6 +15,7 @@ var rewrite = flag.Bool("rewrite", false, "write the fixtures of the newest form
 func TestFixtures(t *testing.T) {
 	for name, o := range map[string]WriterOptions{
 		"testdata/v1-s2.table":   {BlockBytes: 512},
+		"testdata/v1-zstd.table": {BlockBytes: 512, Compression: Zstd},
 		"testdata/v1-none.table": {BlockBytes: 512, Compression: None, BitsPerKey: -1},
 	} {
 		if *rewrite {

@@ -15,7 +15,7 @@ import (
 // no end.
 
 func FuzzTable(f *testing.F) {
-	for _, o := range []WriterOptions{{BlockBytes: 512}, {Compression: None}, {BitsPerKey: -1}} {
+	for _, o := range []WriterOptions{{BlockBytes: 512}, {Compression: None}, {BitsPerKey: -1}, {Compression: Zstd}} {
 		file, _ := build(f, o, everyFeature())
 		f.Add(bytesOf(f, file))
 	}

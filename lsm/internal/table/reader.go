@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/klauspost/compress/s2"
-
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/lsm/vfs"
@@ -207,20 +205,14 @@ func (r *Reader) unpack(i int, stored []byte, s *Scratch) (block, error) {
 	if want, found := base.Checksum(r.meta.ID, off, stored[:n]), binary.LittleEndian.Uint32(stored[n:]); want != found && base.Defences.BlockChecksum {
 		return block{}, base.Corrupt(r.name, off, want, found)
 	}
-	content, kind := stored[:n-1], stored[n-1]
-	switch kind {
-	case storedRaw:
-	case storedS2:
-		size, err := s2.DecodedLen(content)
-		if err != nil || size > maxBlockBytes {
-			return block{}, r.malformed(i)
-		}
-		s.content = resize(s.content, size)
-		if content, err = s2.Decode(s.content, content); err != nil {
-			return block{}, r.malformed(i)
-		}
-	default:
+	kind := stored[n-1]
+	content, memory, known, ok := decompress(stored[:n-1], kind, s.content)
+	s.content = memory
+	switch {
+	case !known:
 		return block{}, fmt.Errorf("%w: %s has compression %d at offset %d", base.ErrIncompatible, r.name, kind, off)
+	case !ok:
+		return block{}, r.malformed(i)
 	}
 	b, ok := parseBlock(content, r.index.first[i])
 	if !ok || b.slot(0) != 0 {

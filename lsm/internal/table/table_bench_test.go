@@ -35,7 +35,7 @@ func onDisk(b *testing.B, o WriterOptions, recs []base.Record) *Reader {
 var benchOptions = []struct {
 	name string
 	o    WriterOptions
-}{{"s2", WriterOptions{}}, {"none", WriterOptions{Compression: None}}}
+}{{"s2", WriterOptions{}}, {"none", WriterOptions{Compression: None}}, {"zstd", WriterOptions{Compression: Zstd}}}
 
 func BenchmarkGet(b *testing.B) {
 	recs := halfRandom(benchRecords, 1)

@@ -150,7 +150,7 @@ func TestRoundTripProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		recs := drawRecords(t)
 		o := WriterOptions{
-			Compression: rapid.SampledFrom([]Compression{S2, None}).Draw(t, "compression"),
+			Compression: rapid.SampledFrom([]Compression{S2, None, Zstd}).Draw(t, "compression"),
 			BlockBytes:  rapid.SampledFrom([]int{0, 1, 300, 1 << 20}).Draw(t, "block"),
 			BitsPerKey:  rapid.SampledFrom([]float64{0, -1, 3.5, 64}).Draw(t, "bits"),
 		}
@@ -245,7 +245,7 @@ func halfRandom(n int, actors uint64) []base.Record {
 
 func TestManyBlocks(t *testing.T) {
 	recs := halfRandom(20_000, 3)
-	for _, o := range []WriterOptions{{}, {Compression: None}, {BlockBytes: 512}} {
+	for _, o := range []WriterOptions{{}, {Compression: None}, {BlockBytes: 512}, {Compression: Zstd}} {
 		r := open(t, o, recs)
 		requireEqual(t, recs, r)
 		require.Equal(t, uint64(len(recs)), r.Meta().Count)
@@ -292,7 +292,7 @@ func TestLargeRecords(t *testing.T) {
 			base.Record{Token: uint64(3*i + 1), Key: []byte("zeros"), Kind: base.Value, Value: make([]byte, n)},
 			base.Record{Token: uint64(3*i + 2), Key: noise[:min(n, base.MaxKeyBytes)], Kind: base.Tombstone})
 	}
-	for _, o := range []WriterOptions{{}, {Compression: None}, {BlockBytes: 32 << 10}} {
+	for _, o := range []WriterOptions{{}, {Compression: None}, {BlockBytes: 32 << 10}, {Compression: Zstd}} {
 		r := open(t, o, recs)
 		requireEqual(t, recs, r)
 		var s Scratch
@@ -418,7 +418,7 @@ func TestBytesPerEntry(t *testing.T) {
 
 func TestGetDoesNotAllocate(t *testing.T) {
 	recs := halfRandom(10_000, 1)
-	for _, o := range []WriterOptions{{}, {Compression: None}} {
+	for _, o := range []WriterOptions{{}, {Compression: None}, {Compression: Zstd}} {
 		r := open(t, o, recs)
 		var s Scratch
 		get := func(i int) {

@@ -6,27 +6,12 @@ import (
 	"fmt"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/klauspost/compress/s2"
 
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/vfs"
 )
 
-// Compression says how blocks are stored.
-type Compression uint8
-
 const (
-	// S2 is the default.
-	S2 Compression = iota
-	// None makes reads cheaper by about 0.3 us and files larger.
-	None
-)
-
-// The compression byte of a stored block. 2 is reserved for Zstandard.
-const (
-	storedRaw = 0
-	storedS2  = 1
-
 	blockTrailerBytes = 5 // compression u8, checksum u32
 	maxStoredBytes    = maxBlockBytes + blockTrailerBytes
 )
@@ -141,17 +126,10 @@ func (w *Writer) fail(err error) error {
 // endBlock stores the block.
 func (w *Writer) endBlock() {
 	first := w.block.tokens[0]
-	content, kind := w.block.finish(), byte(storedRaw)
-	if w.o.Compression == S2 {
-		if n := s2.MaxEncodedLen(len(content)); n > len(w.packed) {
-			w.packed = make([]byte, n)
-		}
-		if packed := s2.Encode(w.packed, content); len(packed) <= len(content)-len(content)/16 {
-			content, kind = packed, storedS2
-		}
-	}
+	stored, kind, memory := w.o.Compression.compress(w.block.finish(), w.packed)
+	w.packed = memory
 	start, off := len(w.buf), w.at()
-	w.buf = append(w.buf, content...)
+	w.buf = append(w.buf, stored...)
 	w.buf = append(w.buf, kind)
 	w.sum(start, off)
 	w.index = appendIndexEntry(w.index, first-w.first, w.at()-off)
