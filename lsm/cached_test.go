@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/vclock"
@@ -33,11 +33,6 @@ type twins struct {
 	overlap int                    // how often it did
 }
 
-// noPick leaves compactions to Compact.
-func noPick([][]compaction.Run, compaction.Conditions) (compaction.Job, bool) {
-	return compaction.Job{}, false
-}
-
 func newTwins(seed uint64) (*twins, error) {
 	w := &twins{r: rand.New(rand.NewPCG(seed, 4)), from: newWriter(seed, 3, 300)}
 	policy := []SyncPolicy{SyncAlways, SyncNever}[w.r.IntN(2)]
@@ -48,7 +43,7 @@ func newTwins(seed uint64) (*twins, error) {
 		o.Sync = policy
 		o.Now = func() time.Time { return time.UnixMilli(w.now.Load()) }
 		o.Horizon = func(uint64) vclock.Dot { return vclock.Dot{Stamp: w.horizon.Load(), Actor: math.MaxUint64} }
-		o.pick = noPick
+		o.pick = neverPick
 		if i == 0 {
 			o.FS = vfs.Faulty(disk, w.interrupt)
 		}
@@ -94,7 +89,7 @@ func (w *twins) both(f func(tree *Tree) error) {
 // disturb does something that may happen at any time.
 func (w *twins) disturb() {
 	for again := true; again; again = w.r.IntN(2) == 0 {
-		switch k := w.r.IntN(12); {
+		switch k := w.r.IntN(14); {
 		case k < 6:
 			batch := w.from.batch()
 			w.both(func(t *Tree) error { return t.Apply(slices.Clone(batch)) })
@@ -102,6 +97,14 @@ func (w *twins) disturb() {
 			w.both((*Tree).Flush)
 		case k < 11:
 			w.both(func(t *Tree) error { return t.Compact(context.Background()) })
+		case k == 11:
+			lo, hi := w.r.Uint64(), w.r.Uint64()
+			w.both(func(t *Tree) error { return t.DropRange(min(lo, hi), max(lo, hi)) })
+		case k == 12:
+			batch := w.from.batch()
+			slices.SortFunc(batch, func(a, b Record) int { return a.Compare(b.Token, b.Key) })
+			batch = slices.CompactFunc(batch, func(a, b Record) bool { return a.Compare(b.Token, b.Key) == 0 })
+			w.both(func(t *Tree) error { return t.Ingest(slices.Values(slices.Clone(batch))) })
 		default:
 			w.now.Store(int64(w.from.stamp) - 10 + int64(w.r.IntN(20)))
 			if h := w.from.stamp; h > 30 && w.r.IntN(2) == 0 {
@@ -285,7 +288,7 @@ func TestReadMemoryOfCache(t *testing.T) {
 		return nil
 	}))
 	o.BitsPerKey = -1 // a table may hold anything
-	o.pick = noPick
+	o.pick = neverPick
 	tree := open(t, o)
 	defer tree.Close()
 	require.NoError(t, tree.Put(key(1), []byte("value")))
@@ -322,6 +325,21 @@ func TestReadMemoryOfCache(t *testing.T) {
 	require.Positive(t, unsure)
 }
 
+// TestCacheOfDamage: copies of a table that is set aside go with it, although they
+// were right: what the tree answers must not depend on what was read before.
+func TestCacheOfDamage(t *testing.T) {
+	disk, c := damagedDisk(t, 60)
+	tree := open(t, isolating(disk))
+	defer tree.Close()
+	c.whole(t, "before", tree)
+	require.NoError(t, disk.Corrupt(filesOf(t, disk, "db", ".table")[1], 50, 4))
+	c.whole(t, "from the cache", tree)
+	require.ErrorIs(t, tree.Scrub(context.Background()), ErrCorrupt)
+	for c.truthful(t, "set aside", tree) == 0 { // perhaps in the background
+		runtime.Gosched()
+	}
+}
+
 // TestManyPurged purges more keys than are remembered one by one.
 func TestManyPurged(t *testing.T) {
 	s := nothingStale()
@@ -338,7 +356,7 @@ func TestManyPurged(t *testing.T) {
 // TestChangeBelow forgets what is stale, and nothing else.
 func TestChangeBelow(t *testing.T) {
 	o := small(vfs.NewMem(1))
-	o.pick = noPick
+	o.pick = neverPick
 	tree := open(t, o)
 	defer tree.Close()
 	for i := range 100 {

@@ -251,6 +251,11 @@ func (s *shard) resizeLocked(bytes, segmentBytes int, first bool) {
 	if s.mu.memory == nil && !first {
 		return
 	}
+	if limit == 0 {
+		// Nothing stays, so nothing need be looked up.
+		g.free = append(g.free, append(s.mu.small.order, s.mu.main.order...)...)
+		s.mu.small, s.mu.main, *x = queue{}, queue{}, index{}
+	}
 	for n := len(s.mu.small.order) + len(s.mu.main.order); n > max(limit-1, 0) || x.used > words-words/8; n-- {
 		s.drainLocked(true)
 	}

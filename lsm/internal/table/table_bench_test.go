@@ -76,6 +76,7 @@ func BenchmarkLocate(b *testing.B) {
 type discard struct{ vfs.File }
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (discard) WriteBack(int64, int64)                 {}
 func (discard) Sync() error                            { return nil }
 
 func BenchmarkBuild(b *testing.B) {
