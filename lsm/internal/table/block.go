@@ -116,21 +116,20 @@ func (b *blockWriter) finish() []byte {
 }
 
 // block reads a block. Its slices alias the content.
+//
+// Only what is asked for is looked at, and verified then: a search bisects the
+// slots, and sums up the sizes before the record that it finds.
 type block struct {
-	bodies                     []byte
-	slots, starts, keys, flags []byte // columns; starts replaces sizes
-	n                          int
-	first                      uint64 // token of the first record
-	millis                     uint64
-	shift                      uint8
+	bodies                    []byte
+	slots, sizes, keys, flags []byte // columns
+	n                         int
+	first                     uint64 // token of the first record
+	millis                    uint64
+	shift                     uint8
 }
 
-// parseBlock checks the shape of a block whose first token is given. It turns
-// the column of sizes into one of starts, in place. A false result means that
-// content is no block.
-//
-// Afterwards every body lies within bodies and holds its key and, where one is
-// stored, its token.
+// parseBlock finds the parts of a block whose first token is given. A false result
+// means that content is no block.
 func parseBlock(content []byte, first uint64) (b block, ok bool) {
 	end := len(content) - tailBytes
 	if end < 0 {
@@ -143,68 +142,82 @@ func parseBlock(content []byte, first uint64) (b block, ok bool) {
 	if b.n == 0 || bodies < 0 || b.shift > 48 || b.millis >= 1<<48 {
 		return block{}, false
 	}
-	b.bodies, content = content[:bodies], content[bodies:end]
+	b.bodies, content = content[:bodies:bodies], content[bodies:end]
 	b.slots, content = content[:2*b.n], content[2*b.n:]
-	b.starts, content = content[:2*b.n], content[2*b.n:]
+	b.sizes, content = content[:2*b.n], content[2*b.n:]
 	b.keys, b.flags = content[:2*b.n], content[2*b.n:]
-
-	start := 0
-	for i := range b.n {
-		size := int(binary.LittleEndian.Uint16(b.starts[2*i:]))
-		if i == b.n-1 {
-			if size != 0 {
-				return block{}, false
-			}
-			size = bodies - start
-		}
-		need := int(binary.LittleEndian.Uint16(b.keys[2*i:]))
-		if b.flags[i]&flagToken != 0 {
-			need += 8
-		}
-		if start >= maxBodyFrom || need > size { // sizes that run over leave the last one less than 0
-			return block{}, false
-		}
-		binary.LittleEndian.PutUint16(b.starts[2*i:], uint16(start))
-		start += size
-	}
 	return b, true
 }
 
 func (b *block) slot(i int) uint64 { return uint64(binary.LittleEndian.Uint16(b.slots[2*i:])) }
 
-// body gives the body of record i and the length of the key at its start.
-func (b *block) body(i int) (body []byte, key int) {
-	from, to := int(binary.LittleEndian.Uint16(b.starts[2*i:])), len(b.bodies)
-	if i < b.n-1 {
-		to = int(binary.LittleEndian.Uint16(b.starts[2*i+2:]))
+// start gives where body i begins: the sum of the sizes before it, four at a time.
+func (b *block) start(i int) int {
+	const even = 0x0000ffff0000ffff
+	sizes, sums, sum := b.sizes[:2*i], uint64(0), 0
+	for ; len(sizes) >= 8; sizes = sizes[8:] {
+		v := binary.LittleEndian.Uint64(sizes)
+		sums += v&even + v>>16&even // two sums, below 2^32 with n below 2^16
 	}
-	return b.bodies[from:to:to], int(binary.LittleEndian.Uint16(b.keys[2*i:]))
+	for ; len(sizes) > 0; sizes = sizes[2:] {
+		sum += int(binary.LittleEndian.Uint16(sizes))
+	}
+	return sum + int(sums>>32) + int(uint32(sums))
 }
 
-// identity gives the token and the key of record i, and what follows them.
-func (b *block) identity(i int) (token uint64, key, rest []byte) {
-	body, k := b.body(i)
+// A place is where a record is: its number and where its body begins.
+type place struct{ i, from int }
+
+func (b *block) place(i int) place { return place{i, b.start(i)} }
+
+// next gives the place after p.
+func (b *block) next(p place) place {
+	return place{p.i + 1, p.from + int(binary.LittleEndian.Uint16(b.sizes[2*p.i:]))}
+}
+
+// identity gives the token and the key of a record, and what follows them. False
+// means that the record does not lie within the bodies, is too short, or is not
+// one of its slot.
+func (b *block) identity(p place) (token uint64, key, rest []byte, ok bool) {
+	size, k := int(binary.LittleEndian.Uint16(b.sizes[2*p.i:])), int(binary.LittleEndian.Uint16(b.keys[2*p.i:]))
+	if p.i == b.n-1 {
+		if size != 0 {
+			return 0, nil, nil, false
+		}
+		size = len(b.bodies) - p.from
+	}
+	need := k
+	if b.flags[p.i]&flagToken != 0 {
+		need += 8
+	}
+	if p.from >= maxBodyFrom || need > size || size > len(b.bodies)-p.from {
+		return 0, nil, nil, false
+	}
+	body := b.bodies[p.from : p.from+size : p.from+size]
 	key, rest = body[:k:k], body[k:]
-	if b.flags[i]&flagToken != 0 {
-		return binary.LittleEndian.Uint64(rest), key, rest[8:]
+	if b.flags[p.i]&flagToken != 0 {
+		token, rest = binary.LittleEndian.Uint64(rest), rest[8:]
+	} else {
+		token = base.Token(key)
 	}
-	return base.Token(key), key, rest
+	return token, key, rest, token >= b.first && (token-b.first)>>b.shift == b.slot(p.i)
 }
 
-// compare orders record i against (token, key).
-func (b *block) compare(i int, token uint64, key []byte) int {
-	t, k, _ := b.identity(i)
+// compare orders the record at p against (token, key).
+func (b *block) compare(p place, token uint64, key []byte) (c int, ok bool) {
+	t, k, _, ok := b.identity(p)
 	if t != token {
-		return cmp.Compare(t, token)
+		return cmp.Compare(t, token), ok
 	}
-	return bytes.Compare(k, key)
+	return bytes.Compare(k, key), ok
 }
 
-// search gives the first record at or above (token, key), n if there is none,
-// and whether it is that one.
-func (b *block) search(token uint64, key []byte) (i int, found bool) {
+// search gives the place of the first record at or above (token, key), with i = n
+// if there is none, and whether it is that one. False for ok means that a record
+// which was compared is malformed.
+func (b *block) search(token uint64, key []byte) (p place, found, ok bool) {
 	if token < b.first {
-		return 0, false
+		return place{}, false, true
 	}
 	want := (token - b.first) >> b.shift
 	lo, hi := 0, b.n
@@ -212,27 +225,30 @@ func (b *block) search(token uint64, key []byte) (i int, found bool) {
 		mid := int(uint(lo+hi) >> 1)
 		c := cmp.Compare(b.slot(mid), want)
 		if c == 0 {
-			c = b.compare(mid, token, key)
+			p = b.place(mid)
+			if c, ok = b.compare(p, token, key); !ok {
+				return place{}, false, false
+			}
 		}
 		switch {
 		case c == 0:
-			return mid, true
+			return p, true, true
 		case c < 0:
 			lo = mid + 1
 		default:
 			hi = mid
 		}
 	}
-	return lo, false
+	return b.place(lo), false, true
 }
 
-// record decodes record i. Key and Value alias the block. False means that the
-// bytes are no record, or not one that belongs where it lies.
-func (b *block) record(i int, actors []uint64, r *base.Record) bool {
-	token, key, rest := b.identity(i)
-	flags := b.flags[i]
+// record decodes the record at p. Key and Value alias the block. False means that
+// the bytes are no record, or not one of its slot.
+func (b *block) record(p place, actors []uint64, r *base.Record) bool {
+	token, key, rest, ok := b.identity(p)
+	flags := b.flags[p.i]
 	kind := base.Kind(flags & base.FlagKind)
-	if kind == 0 || token < b.first || (token-b.first)>>b.shift != b.slot(i) {
+	if !ok || kind == 0 {
 		return false
 	}
 	var actor uint64

@@ -1,7 +1,6 @@
 package table
 
 import (
-	"bytes"
 	"errors"
 	"math"
 	"testing"
@@ -64,15 +63,18 @@ func FuzzBlock(f *testing.F) {
 	first := b.tokens[0]
 	f.Add(b.finish(), first)
 	f.Fuzz(func(t *testing.T, content []byte, first uint64) {
-		b, ok := parseBlock(bytes.Clone(content), first) // it changes the content
+		b, ok := parseBlock(content, first)
 		if !ok {
 			return
 		}
 		var r base.Record
+		p := place{}
 		for i := range b.n {
-			if b.record(i, []uint64{1, 2, 3}, &r) {
+			require.Equal(t, p, b.place(i))
+			if b.record(p, []uint64{1, 2, 3}, &r) {
 				b.search(r.Token, r.Key)
 			}
+			p = b.next(p)
 		}
 		b.search(first, nil)
 		b.search(math.MaxUint64, nil)

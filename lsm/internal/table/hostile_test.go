@@ -52,7 +52,7 @@ func TestHostileColumns(t *testing.T) {
 			}
 			var r base.Record
 			for i := range b.n {
-				b.record(i, []uint64{1, 2, 3}, &r)
+				b.record(b.place(i), []uint64{1, 2, 3}, &r)
 				b.search(r.Token, r.Key)
 			}
 		}
@@ -66,8 +66,11 @@ func TestBlockTooLong(t *testing.T) {
 	for i := range 4 {
 		b.add(&base.Record{Token: uint64(i), Kind: base.Value, Value: make([]byte, 30_000)}, &d)
 	}
-	_, ok := parseBlock(b.finish(), 0)
-	require.False(t, ok)
+	long, ok := parseBlock(b.finish(), 0)
+	require.True(t, ok)
+	var r base.Record
+	require.True(t, long.record(long.place(2), []uint64{0}, &r))
+	require.False(t, long.record(long.place(3), []uint64{0}, &r))
 }
 
 func TestSlotOfAnotherToken(t *testing.T) {

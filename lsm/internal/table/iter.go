@@ -18,7 +18,7 @@ type Iter struct {
 
 	next, end int // blocks: the one after the current, the one after the last
 	block     block
-	i         int // record of the block that comes next
+	at        place // of the record of the block that comes next
 
 	window  []byte // stored bytes of the blocks up to ahead
 	from    uint64 // offset of the window
@@ -42,12 +42,12 @@ func (r *Reader) Iter(lo, hi uint64) *Iter {
 // Next moves to the next record. False: there is none, or Err tells why.
 func (it *Iter) Next() bool {
 	for it.err == nil {
-		if it.i < it.block.n {
-			if !it.block.record(it.i, it.r.actors, &it.rec) {
+		if it.at.i < it.block.n {
+			if !it.block.record(it.at, it.r.actors, &it.rec) {
 				it.err = it.r.malformed(it.next - 1)
 				return false
 			}
-			it.i++
+			it.at = it.block.next(it.at)
 			if it.rec.Token > it.hi {
 				it.end, it.block.n = 0, 0
 				return false
@@ -81,9 +81,12 @@ func (it *Iter) load() {
 		return
 	}
 	it.next++
-	it.i = 0
+	it.at = place{}
 	if it.block.first < it.lo {
-		it.i, _ = it.block.search(it.lo, nil)
+		var ok bool
+		if it.at, _, ok = it.block.search(it.lo, nil); !ok {
+			it.err = it.r.malformed(it.next - 1)
+		}
 	}
 }
 

@@ -165,9 +165,13 @@ func (r *Reader) Get(token uint64, key []byte, s *Scratch) (base.Record, bool, e
 			return base.Record{}, false, err
 		}
 		loaded = mid
-		if b.compare(0, token, key) <= 0 {
+		c, ok := b.compare(place{}, token, key)
+		switch {
+		case !ok:
+			return base.Record{}, false, r.malformed(mid)
+		case c <= 0:
 			lo = mid
-		} else {
+		default:
 			hi = mid - 1
 		}
 	}
@@ -177,15 +181,12 @@ func (r *Reader) Get(token uint64, key []byte, s *Scratch) (base.Record, bool, e
 			return base.Record{}, false, err
 		}
 	}
-	i, found := b.search(token, key)
-	if !found {
-		return base.Record{}, false, nil
-	}
 	var rec base.Record
-	if !b.record(i, r.actors, &rec) {
+	p, found, ok := b.search(token, key)
+	if !ok || found && !b.record(p, r.actors, &rec) {
 		return base.Record{}, false, r.malformed(lo)
 	}
-	return rec, true, nil
+	return rec, found, nil
 }
 
 // load reads block i into the Scratch.
@@ -198,8 +199,7 @@ func (r *Reader) load(i int, s *Scratch) (block, error) {
 	return r.unpack(i, s.stored, s)
 }
 
-// unpack verifies, decompresses and parses block i, whose stored bytes it may
-// change.
+// unpack verifies, decompresses and parses block i.
 func (r *Reader) unpack(i int, stored []byte, s *Scratch) (block, error) {
 	off, n := int64(r.index.offset[i]), len(stored)-4
 	if want, found := base.Checksum(r.meta.ID, off, stored[:n]), binary.LittleEndian.Uint32(stored[n:]); want != found && base.Defences.BlockChecksum {

@@ -63,7 +63,7 @@ func (r *Reader) verifyRecords() error {
 		if found.Count > 0 && rec.Compare(found.MaxToken, lastKey) <= 0 {
 			return base.Corrupt(r.name, int64(r.index.offset[it.next-1]), "records in order", "another order")
 		}
-		if it.i == 1 && rec.Token != it.block.first {
+		if it.at.i == 1 && rec.Token != it.block.first {
 			return base.Corrupt(r.name, int64(r.index.offset[it.next-1]), "the first token of the index", "another")
 		}
 		if !r.filter.mayContain(rec.Token) {
