@@ -185,7 +185,7 @@ func (w *twins) run(t testing.TB) (fault string) {
 func TestCachedTwin(t *testing.T) {
 	runs := uint64(30)
 	if torture {
-		runs = 4000
+		runs = 1000
 	}
 	var total Metrics
 	overlap := 0
