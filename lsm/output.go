@@ -108,6 +108,7 @@ func (o *output) finish() ([]*tableFile, error) {
 func (o *output) abandon(err error) error {
 	remove := o.t.failure() == nil
 	if o.file != nil {
+		o.writer.Close()
 		o.file.Close()
 		if remove {
 			o.t.o.FS.Remove(o.name())

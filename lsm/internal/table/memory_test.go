@@ -6,7 +6,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/offheap"
+	"example.com/kvstore/lsm/vfs"
 )
 
 // TestMemoryOfReader requires that Close gives back what Open took, and that an
@@ -29,4 +31,22 @@ func TestMemoryOfReader(t *testing.T) {
 		require.Equal(t, before, offheap.Live(), "byte %d", at)
 	}
 	require.Greater(t, failed, len(good)/10)
+}
+
+// TestMemoryOfWriter requires the same of a writer, finished or not.
+func TestMemoryOfWriter(t *testing.T) {
+	before := offheap.Live()
+	f, err := vfs.NewMem(1).Create(base.TableName(testID))
+	require.NoError(t, err)
+	w := NewWriter(f, testID, WriterOptions{})
+	for i := range uint64(3 * firstTokens) {
+		require.NoError(t, w.Add(&base.Record{Token: i, Kind: base.Value}))
+	}
+	require.Greater(t, offheap.Live(), before)
+	w.Close()
+	require.Equal(t, before, offheap.Live())
+	_, err = w.Finish()
+	require.Error(t, err)
+	build(t, WriterOptions{}, everyFeature())
+	require.Equal(t, before, offheap.Live())
 }

@@ -57,7 +57,8 @@ func (o WriterOptions) bitsPerKey() float64 {
 // A Writer builds a table in one pass. Between writes it holds one block, a
 // write buffer, 8 bytes a record for the filter and about 10 bytes a block for
 // the index. It is not safe for concurrent use. After an error it gives that
-// error for ever, and the file is to be removed.
+// error for ever, and the file is to be removed. Finish gives its memory back, or
+// else Close does.
 type Writer struct {
 	f    vfs.File
 	name string
@@ -73,7 +74,7 @@ type Writer struct {
 	block    blockWriter
 	packed   []byte // memory for compression
 	lastKey  []byte // of the last record; its token is meta.MaxToken
-	tokens   []uint64
+	tokens   tokens
 	blocks   uint64
 	first    uint64 // first token of the last block
 	index    []byte // entries
@@ -113,7 +114,7 @@ func (w *Writer) Add(r *base.Record) error {
 	w.meta.add(r)
 	w.lastKey = append(w.lastKey[:0], r.Key...)
 	if w.o.bitsPerKey() > 0 {
-		w.tokens = append(w.tokens, r.Token)
+		w.tokens.add(r.Token)
 	}
 	return w.err
 }
@@ -170,8 +171,15 @@ func (w *Writer) flush(n int) {
 // EstimatedSize is about the size that the file would have if it were finished
 // now.
 func (w *Writer) EstimatedSize() uint64 {
-	sections := float64(len(w.tokens))*w.o.bitsPerKey()/8 + float64(len(w.index)+8*len(w.actors.actors))
+	sections := float64(len(w.tokens.list))*w.o.bitsPerKey()/8 + float64(len(w.index)+8*len(w.actors.actors))
 	return w.at() + uint64(w.block.size()) + uint64(sections) + footerBytes + metaBytes + filterHeadBytes
+}
+
+// Close gives the writer's memory back, also when the table is not finished. The
+// writer must not be used any more.
+func (w *Writer) Close() {
+	w.tokens.free()
+	w.finished = true
 }
 
 // Finish writes what is left and syncs the file. The caller syncs the directory
@@ -188,8 +196,9 @@ func (w *Writer) Finish() (Meta, error) {
 		w.endBlock()
 	}
 	var f filter
-	if len(w.tokens) > 0 {
-		f = newFilter(w.tokens, w.o.bitsPerKey())
+	if len(w.tokens.list) > 0 {
+		f = newFilter(w.tokens.list, w.o.bitsPerKey())
+		w.tokens.free()
 	}
 	var foot footer
 	foot.filter = w.section(func(b []byte) []byte { return appendFilter(b, f) })
