@@ -233,17 +233,34 @@ func (t *Tree) waitForRoom() error {
 		case t.full.Load():
 			return fmt.Errorf("lsm: flushing a memtable: %w", ErrNoSpace)
 		}
-		t.stats.stalls.Add(1)
-		<-t.room
+		t.stall()
 	}
+}
+
+// stall waits until a flush has made room, or has failed to.
+func (t *Tree) stall() {
+	i := StallInfo{Reason: "memtables wait to be flushed"}
+	if t.crowded() {
+		i.Reason = "a slice has too many runs"
+	}
+	t.stats.stalls.Add(1)
+	began := t.elapsed()
+	tell(t.o.Events.StallBegan, i)
+	<-t.room
+	i.Took = t.elapsed() - began
+	t.stats.stalled.Add(uint64(i.Took))
+	tell(t.o.Events.StallEnded, i)
 }
 
 // rotate seals the active memtable and puts an empty one, with a segment of its
 // own, before it.
 func (t *Tree) rotate() error {
+	i := LogInfo{Segment: t.log.Segment(), Bytes: t.log.Bytes()}
 	if err := t.log.Rotate(make([]byte, wal.GroupHeaderBytes)); err != nil {
 		return err
 	}
+	i.Next = t.log.Segment()
+	tell(t.o.Events.LogRotated, i)
 	old := t.active.Load()
 	m := t.newMem(t.log.Segment(), old.Count())
 	t.change(func(v *version) { v.mems = slices.Insert(v.mems, 0, m) })

@@ -61,6 +61,7 @@ func (t *Tree) compactLoop() {
 		}
 		if err = t.judge(err); errors.Is(err, ErrNoSpace) {
 			t.o.Logger.Warn("lsm: no space to compact", "error", err)
+			tell(t.o.Events.NoSpace, SpaceInfo{"compaction", err})
 			retry.Reset(retryAfter)
 		} else if again {
 			continue
@@ -221,9 +222,11 @@ func (t *Tree) compact(j *job) error {
 		}
 		t.stats.readBytes.Add(r.bytes)
 	}
+	i := CompactionInfo{Slice: j.slice, Runs: len(j.runs), Level: int(j.level), ReadBytes: j.bytes()}
+	began := t.elapsed()
 	before := t.horizons(j.runs)
 	m := t.newMerger(cursors)
-	out := output{t: t, level: j.level}
+	out := output{t: t, level: j.level, bytes: j.bytes()}
 	purged := nothingStale()
 	p := t.newPacer(j.bytes())
 	err := t.mergeInto(&out, m, j.runs, &purged, p)
@@ -241,6 +244,7 @@ func (t *Tree) compact(j *job) error {
 		f.purged = j.whole && still && (t.o.Horizon == nil || !t.horizon(&f.Table).Less(f.MaxDot))
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.compactedBytes.Add(f.Bytes)
+		i.WrittenBytes += f.Bytes
 	}
 	if err := t.swap(j.runs, result, edit, purged); err != nil {
 		return out.abandon(err)
@@ -253,6 +257,8 @@ func (t *Tree) compact(j *job) error {
 		}
 	}
 	t.stats.compactions.Add(1)
+	i.Tables, i.Took = len(result), t.elapsed()-began
+	tell(t.o.Events.Compacted, i)
 	kick(t.flushKick)
 	return nil
 }

@@ -60,6 +60,7 @@ func (t *Tree) flushLoop() {
 			}
 		} else if err := t.flush(m, next); errors.Is(err, ErrNoSpace) && t.failure() == nil {
 			t.o.Logger.Warn("lsm: no space to flush a memtable", "error", err)
+			tell(t.o.Events.NoSpace, SpaceInfo{"flush", err})
 			t.full.Store(true)
 			t.refuse()
 			kick(t.room)
@@ -101,16 +102,19 @@ func (t *Tree) oldestSealed() (m, next *mem) {
 // is no longer needed. The next memtable says where the log goes on.
 func (t *Tree) flush(m, next *mem) error {
 	began := t.elapsed()
-	out := output{t: t}
+	out := output{t: t, bytes: uint64(m.Bytes()) >> (64 - t.sliceShift)}
 	tables, err := out.writeAll(m)
 	if err != nil {
 		return out.abandon(err)
 	}
 	edit := manifest.Edit{LogFrom: next.first}
 	raw := int64(0)
+	i := FlushInfo{Tables: len(tables), MemtableBytes: m.Bytes()}
 	for _, f := range tables {
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.flushedBytes.Add(f.Bytes)
+		i.Records += int(f.Count)
+		i.Bytes += f.Bytes
 		raw += int64(f.RawBytes + f.Count*recordBytes)
 	}
 	if !base.Defences.ReleaseLast {
@@ -126,7 +130,9 @@ func (t *Tree) flush(m, next *mem) error {
 	if err != nil {
 		return out.abandon(err)
 	}
-	t.drained(raw, t.elapsed()-began)
+	i.Took = t.elapsed() - began
+	t.drained(raw, i.Took)
+	tell(t.o.Events.Flushed, i)
 	t.stats.flushes.Add(1)
 	t.rest.now.Store(false)
 	t.rest.timer.Reset(restAfter)

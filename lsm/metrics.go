@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // stats are the counters behind Metrics.
 type stats struct {
 	groups, batches, syncs, logBytes, replayedBytes atomic.Uint64
 	stalls, joinLimits, orphans                     atomic.Uint64
-	delays, delayed                                 atomic.Uint64
+	delays, delayed, stalled                        atomic.Uint64 // the last two in nanoseconds
 	flushes, flushedBytes                           atomic.Uint64
 	compactions, readBytes, compactedBytes, purged  atomic.Uint64
 	tableReads, falsePositives                      atomic.Uint64
@@ -21,11 +22,14 @@ type stats struct {
 // Metrics is a snapshot of what a tree has done since Open and what it holds.
 // All sizes are in bytes.
 type Metrics struct {
-	Groups, Batches, Syncs uint64 // of the log: a group is one write
-	LogBytes               uint64 // written to the log
-	ReplayedBytes          uint64 // read from the log by Open
-	Segments, IdleSegments int    // of the log: in use; waiting to be recycled
-	Stalls                 uint64 // times that a writer or the log waited for room
+	Groups, Batches, Syncs uint64        // of the log: a group is one write
+	LogBytes               uint64        // written to the log
+	ReplayedBytes          uint64        // read from the log by Open
+	Segments, IdleSegments int           // of the log: in use; waiting to be recycled
+	Stalls                 uint64        // times that a writer or the log waited for room
+	StallTime              time.Duration // that the log waited for a memtable to be flushed
+	Delays                 uint64        // writes that were slowed down, so that there be no stall
+	DelayTime              time.Duration // by so much, all together
 
 	Memtables       int // the active one and those waiting to be flushed
 	MemtableBytes   int64
@@ -35,6 +39,7 @@ type Metrics struct {
 	TableBytes, TableRawBytes uint64 // on disk; keys and values in them
 	Records, Tombstones       uint64 // in tables; a key may be in several
 	MaxRuns                   int    // of the slice that has most
+	Levels                    []LevelMetrics
 	DebtBytes                 uint64 // that compactions must still read
 
 	Flushes, FlushedBytes                            uint64
@@ -85,6 +90,7 @@ func (t *Tree) Metrics() Metrics {
 	m := Metrics{
 		Groups: s.groups.Load(), Batches: s.batches.Load(), Syncs: s.syncs.Load(),
 		LogBytes: s.logBytes.Load(), ReplayedBytes: s.replayedBytes.Load(), Stalls: s.stalls.Load(),
+		StallTime: time.Duration(s.stalled.Load()), Delays: s.delays.Load(), DelayTime: time.Duration(s.delayed.Load()),
 		Flushes: s.flushes.Load(), FlushedBytes: s.flushedBytes.Load(),
 		Compactions: s.compactions.Load(), CompactionReadBytes: s.readBytes.Load(), CompactedBytes: s.compactedBytes.Load(),
 		Purged: s.purged.Load(), Orphans: s.orphans.Load(),
@@ -125,6 +131,7 @@ func (t *Tree) Metrics() Metrics {
 	for _, runs := range v.slices {
 		m.MaxRuns = max(m.MaxRuns, len(runs))
 	}
+	m.Levels = v.levels()
 	m.DebtBytes = uint64(max(t.load.pending.Load()+t.load.reading.Load(), 0))
 	return m
 }
@@ -137,14 +144,18 @@ func (m Metrics) String() string {
 		fmt.Fprintf(&b, format, args...)
 		b.WriteByte('\n')
 	}
-	line("log", "%d groups, %d batches, %d syncs, %d bytes, %d segments + %d idle, %d stalls, %d bytes replayed",
-		m.Groups, m.Batches, m.Syncs, m.LogBytes, m.Segments, m.IdleSegments, m.Stalls, m.ReplayedBytes)
+	line("log", "%d groups, %d batches, %d syncs, %d bytes, %d segments + %d idle, %d bytes replayed",
+		m.Groups, m.Batches, m.Syncs, m.LogBytes, m.Segments, m.IdleSegments, m.ReplayedBytes)
+	line("waits", "%d stalls, %v of the log; %d writes delayed, %v", m.Stalls, m.StallTime, m.Delays, m.DelayTime)
 	line("memtables", "%d, %d bytes, %d records", m.Memtables, m.MemtableBytes, m.MemtableRecords)
 	line("tables", "%d, %d bytes (%d raw), %d records, %d tombstones, at most %d in a slice, %d orphans removed",
 		m.Tables, m.TableBytes, m.TableRawBytes, m.Records, m.Tombstones, m.MaxRuns, m.Orphans)
+	for _, l := range m.Levels {
+		line("", "%-10s %5d runs %6d tables %15d bytes %12d records", levelName(l.Level), l.Runs, l.Tables, l.Bytes, l.Records)
+	}
 	line("flush", "%d, %d bytes; %d bytes ingested", m.Flushes, m.FlushedBytes, m.IngestedBytes)
-	line("compaction", "%d, %d bytes read, %d written, write amplification %.2f, debt %d bytes, %d tombstones purged",
-		m.Compactions, m.CompactionReadBytes, m.CompactedBytes, m.WriteAmplification(), m.DebtBytes, m.Purged)
+	line("compaction", "%d, %d bytes read, %d written, debt %d bytes, %d tombstones purged; amplification: write %.2f, space %.2f",
+		m.Compactions, m.CompactionReadBytes, m.CompactedBytes, m.DebtBytes, m.Purged, m.WriteAmplification(), m.SpaceAmplification())
 	line("cache", "%d records, %d bytes, %d hits, %d misses, %d fills dropped",
 		m.CacheRecords, m.CacheBytes, m.CacheHits, m.CacheMisses, m.CacheDropped)
 	line("reads", "%d of tables, %d false positives, %d joins cut short", m.TableReads, m.FalsePositives, m.JoinLimits)

@@ -94,8 +94,9 @@ type Options struct {
 	Slices int
 	// Compression of table blocks. Default S2.
 	Compression Compression
-	// BitsPerKey is the size of the tables' Bloom filters: 10 bits let 0.8 % of
-	// absent keys through. Negative: no filters. Default 10.
+	// BitsPerKey is the mean size of the tables' Bloom filters: 10 bits let 0.8 %
+	// of absent keys through. Large tables get somewhat less and small ones more.
+	// Negative: no filters. Default 10.
 	BitsPerKey float64
 
 	// MaxOpenFiles bounds the tables that are open at a time; one beyond it is
@@ -149,6 +150,8 @@ type Options struct {
 	FS vfs.FS
 	// Now stamps Put and Delete, and judges deadlines in Get. Default time.Now.
 	Now func() time.Time
+	// Events is told what happens in the background.
+	Events *EventListener
 	// Logger gets what happens in the background. Nil: silent.
 	Logger *slog.Logger
 
@@ -170,6 +173,7 @@ const (
 	defaultLogBuffer     = 8 << 20
 	defaultShards        = 32
 	defaultSlices        = 8
+	defaultBitsPerKey    = 10
 	defaultOpenFiles     = 1000
 	maxSlices            = 4096
 	defaultColdAfter     = 7 * 24 * time.Hour
@@ -196,6 +200,9 @@ func (o *Options) withDefaults() (Options, error) {
 	if c.ColdAfter == 0 {
 		c.ColdAfter = defaultColdAfter
 	}
+	if c.BitsPerKey == 0 {
+		c.BitsPerKey = defaultBitsPerKey
+	}
 	if c.FS == nil {
 		c.FS = vfs.OS
 	}
@@ -207,6 +214,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.maxTableBytes == 0 {
 		c.maxTableBytes = maxTableBytes
+	}
+	if c.Events == nil {
+		c.Events = &EventListener{}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

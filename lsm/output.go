@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/internal/table"
 	"example.com/kvstore/lsm/vfs"
@@ -20,6 +21,7 @@ const maxTableBytes = 128 << 20
 type output struct {
 	t      *Tree
 	level  uint8
+	bytes  uint64   // of the run of one slice, as far as is known; 0: unknown
 	file   vfs.File // of the table being written; nil between tables
 	writer *table.Writer
 	id     uint64
@@ -46,9 +48,34 @@ func (o *output) add(r *Record) error {
 		if err != nil {
 			return fmt.Errorf("lsm: creating a table: %w", err)
 		}
-		o.file, o.writer = f, table.NewWriter(f, o.id, o.t.o.tableOptions())
+		o.file, o.writer = f, table.NewWriter(f, o.id, o.tableOptions())
 	}
 	return o.writer.Add(r)
+}
+
+// tableOptions gives those of the table that is about to be written: upper runs,
+// which are small, get better filters.
+func (o *output) tableOptions() table.WriterOptions {
+	w := o.t.o.tableOptions()
+	if o.bytes > 0 {
+		w.BitsPerKey = compaction.FilterBits(w.BitsPerKey, o.level, o.bytes, o.t.bottomBytes(o.slice))
+	}
+	return w
+}
+
+// bottomBytes gives the size of the bottom of a slice, 0 if there is none.
+func (t *Tree) bottomBytes(slice int) (n uint64) {
+	v := t.acquire()
+	if v == nil {
+		return 0
+	}
+	defer t.release(v)
+	for _, r := range v.slices[slice] {
+		if r.level == compaction.Bottom {
+			n = max(n, r.bytes)
+		}
+	}
+	return n
 }
 
 // writeAll makes tables of a memtable.

@@ -118,6 +118,7 @@ func (t *Tree) fail(cause error) error {
 	t.mu.Unlock()
 	if first {
 		t.o.Logger.Error("lsm: no more writes", "cause", cause)
+		tell(t.o.Events.Failed, ErrorInfo{cause})
 		close(t.failed)
 		t.queue.Kick()
 		kick(t.room)

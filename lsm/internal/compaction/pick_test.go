@@ -2,6 +2,7 @@ package compaction
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -102,11 +103,42 @@ type simulation struct {
 	flushed, merged float64
 	runs            int     // most in a slice
 	space           float64 // at worst, of the live data
+	filters         filters
 }
+
+// filters sums up what filters by FilterBits take and let through, and the same
+// for filters that are alike.
+type filters struct{ bits, alikeBits, passed, alikePassed float64 }
 
 type simRun struct {
 	level uint8
 	keys  map[int]bool // false: a tombstone
+	bits  float64      // a key, of its filter
+}
+
+// bits gives those for a run that is about to be made.
+func (s *simulation) bits(slice int, level uint8, keys int) float64 {
+	bottom := 0
+	for _, r := range s.slices[slice] {
+		if r.level == Bottom {
+			bottom = len(r.keys)
+		}
+	}
+	return FilterBits(10, level, uint64(keys), uint64(bottom))
+}
+
+// observe looks at the filters as they are now.
+func (s *simulation) observe() {
+	f := &s.filters
+	for _, runs := range s.slices {
+		for _, r := range runs {
+			n := float64(len(r.keys))
+			f.bits += n * r.bits
+			f.alikeBits += n * 10
+			f.passed += math.Pow(0.6185, r.bits)
+			f.alikePassed += math.Pow(0.6185, 10)
+		}
+	}
 }
 
 const (
@@ -161,7 +193,8 @@ func (s *simulation) total() (tables, live float64) {
 // flush adds a run to each slice, then compacts as long as Pick says so.
 func (s *simulation) flush(write func(slice int) map[int]bool) {
 	for i := range s.slices {
-		r := simRun{0, write(i)}
+		r := simRun{0, write(i), 0}
+		r.bits = s.bits(i, 0, len(r.keys))
 		for k, v := range r.keys {
 			if v {
 				s.live[i][k] = true
@@ -174,6 +207,7 @@ func (s *simulation) flush(write func(slice int) map[int]bool) {
 		s.slices[i] = append(s.slices[i], r)
 	}
 	s.compact()
+	s.observe()
 }
 
 func (s *simulation) compact() {
@@ -193,7 +227,7 @@ func (s *simulation) compact() {
 // merge carries out a job. Newer runs come later in a slice, so that what they
 // hold of a key counts.
 func (s *simulation) merge(j Job) {
-	out := simRun{j.Level, map[int]bool{}}
+	out := simRun{j.Level, map[int]bool{}, 0}
 	var rest []simRun
 	at := 0 // where the newest of the merged ones was
 	for i, r := range s.slices[j.Slice] {
@@ -213,6 +247,7 @@ func (s *simulation) merge(j Job) {
 			}
 		}
 	}
+	out.bits = s.bits(j.Slice, j.Level, len(out.keys))
 	size, _ := out.size()
 	s.merged += size
 	if tables, live := s.total(); live > 0 {
@@ -232,7 +267,10 @@ func (s *simulation) log(phase string) {
 		phase, s.amplification(), s.runs, s.space, compressed*tables/live, live)
 }
 
-func (s *simulation) reset() { s.flushed, s.merged, s.runs, s.space = 0, 0, 0, 0 }
+func (s *simulation) reset() {
+	s.filters = filters{}
+	s.flushed, s.merged, s.runs, s.space = 0, 0, 0, 0
+}
 
 // TestSimulation bounds what a tree costs over fills, overwrites and deletes:
 // table bytes written for each byte flushed, runs, and table bytes for each byte
@@ -277,6 +315,10 @@ func TestSimulation(t *testing.T) {
 			require.Less(t, s.amplification(), 3.5)
 			require.LessOrEqual(t, s.runs, 16)
 			require.Less(t, s.space, worst)
+			f := s.filters
+			t.Logf("filters: %.3f of the memory, %.2f of the false positives of filters that are alike", f.bits/f.alikeBits, f.passed/f.alikePassed)
+			require.LessOrEqual(t, f.bits, f.alikeBits)
+			require.Less(t, f.passed, 0.6*f.alikePassed)
 
 			s.resting = true
 			s.compact()
