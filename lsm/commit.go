@@ -17,6 +17,7 @@ const maxSegments = 8
 
 // A rotation asks logLoop to seal the active memtable.
 type rotation struct {
+	force bool          // also if the memtable is empty
 	m     *mem          // the newest sealed one; nil when everything is in tables
 	err   error         // set before ready is closed, like m
 	ready chan struct{} // closed by logLoop
@@ -190,13 +191,14 @@ func (t *Tree) show(g wal.Group, chosen func(*wal.Entry) bool) {
 func (t *Tree) rotateIfDue() error {
 	t.mu.Lock()
 	asked := len(t.mu.rotations) > 0
+	forced := slices.ContainsFunc(t.mu.rotations, func(r *rotation) bool { return r.force })
 	t.mu.Unlock()
 	m := t.active.Load()
 	over := m.Full() || t.log.Bytes() >= t.o.MemtableBytes || m.segments > maxSegments
 	if !asked && !over {
 		return nil
 	}
-	if m.Count() == 0 && !over {
+	if m.Count() == 0 && !over && !forced {
 		t.answerRotations(t.newestSealed(), nil)
 		return nil
 	}

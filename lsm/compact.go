@@ -228,8 +228,9 @@ func (t *Tree) compact(j *job) error {
 	m := t.newMerger(cursors)
 	out := output{t: t, level: j.level, bytes: j.bytes()}
 	purged := nothingStale()
+	strayed := slices.ContainsFunc(j.runs, (*run).strayed)
 	p := t.newPacer(j.bytes())
-	err := t.mergeInto(&out, m, j.runs, &purged, p)
+	err := t.mergeInto(&out, m, j, strayed, &purged, p)
 	p.done()
 	err = errors.Join(err, m.Close())
 	if err != nil {
@@ -241,7 +242,8 @@ func (t *Tree) compact(j *job) error {
 	}
 	still := slices.Equal(before, t.horizons(j.runs))
 	for _, f := range result {
-		f.purged = j.whole && still && (t.o.Horizon == nil || !t.horizon(&f.Table).Less(f.MaxDot))
+		f.strays = strays(j.runs)
+		f.purged = j.whole && still && !strayed && (t.o.Horizon == nil || !t.horizon(&f.Table).Less(f.MaxDot))
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.compactedBytes.Add(f.Bytes)
 		i.WrittenBytes += f.Bytes
@@ -301,7 +303,8 @@ func (t *Tree) horizons(runs []*run) (all []vclock.Dot) {
 }
 
 // mergeInto writes what is left of the merged records, and notes what is not.
-func (t *Tree) mergeInto(out *output, m *merger, inputs []*run, purged *stale, p *pacer) error {
+// Nothing is purged while the log may hold strays of what is merged.
+func (t *Tree) mergeInto(out *output, m *merger, j *job, strayed bool, purged *stale, p *pacer) error {
 	for n := 1; m.Next(); n++ {
 		if t.stopped.Load() {
 			return ErrClosed
@@ -310,7 +313,7 @@ func (t *Tree) mergeInto(out *output, m *merger, inputs []*run, purged *stale, p
 			runtime.Gosched()
 		}
 		p.read(len(m.r.Key) + len(m.r.Value))
-		if r := m.Record(); t.purgeable(r, inputs) {
+		if r := m.Record(); !strayed && t.purgeable(r, j.runs) {
 			t.stats.purged.Add(1)
 			if defences.ForgetPurged {
 				lo, hi := t.span(r.Token)

@@ -56,6 +56,7 @@ func TestDefences(t *testing.T) {
 		{"purge-horizon", &d.PurgeHorizon, "schedules", func(t testing.TB) { schedules(t, 0, 3000) }},
 		{"purge-tables", &d.PurgeTables, "schedules", func(t testing.TB) { schedules(t, 1200, 9000) }},
 		{"purge-memtables", &d.PurgeMemtables, "schedules", func(t testing.TB) { schedules(t, 5500, 20_000) }},
+		{"purge-strays", &d.PurgeStrays, "a stray value", strayValue},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			*tt.defence = false

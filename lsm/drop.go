@@ -23,7 +23,7 @@ func (t *Tree) DropRange(lo, hi uint64) error {
 	defer t.letGo()
 	// What is in memory and in the log goes to tables first: then recovery has
 	// nothing left that could bring it back.
-	if err := t.Flush(); err != nil {
+	if err := t.flushStrays(); err != nil {
 		return err
 	}
 	t.edits <- struct{}{}

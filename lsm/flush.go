@@ -14,8 +14,12 @@ const retryAfter = time.Second
 
 // Flush writes all that is in memory to tables and waits for that. After an
 // ErrNoSpace it is all in memory and in the log still.
-func (t *Tree) Flush() error {
-	r := &rotation{ready: make(chan struct{})}
+func (t *Tree) Flush() error { return t.flushAll(false) }
+
+// flushAll is Flush; with force a memtable is flushed also if it is empty, to have
+// its log released.
+func (t *Tree) flushAll(force bool) error {
+	r := &rotation{force: force, ready: make(chan struct{})}
 	t.mu.Lock()
 	err, refused := t.mu.err, t.mu.refused
 	switch {
@@ -102,6 +106,7 @@ func (t *Tree) oldestSealed() (m, next *mem) {
 // is no longer needed. The next memtable says where the log goes on.
 func (t *Tree) flush(m, next *mem) error {
 	began := t.elapsed()
+	strays := t.strays()
 	out := output{t: t, bytes: uint64(m.Bytes()) >> (64 - t.sliceShift)}
 	tables, err := out.writeAll(m)
 	if err != nil {
@@ -111,6 +116,7 @@ func (t *Tree) flush(m, next *mem) error {
 	raw := int64(0)
 	i := FlushInfo{Tables: len(tables), MemtableBytes: m.Bytes()}
 	for _, f := range tables {
+		f.strays = strays
 		edit.Add = append(edit.Add, f.Table)
 		t.stats.flushedBytes.Add(f.Bytes)
 		i.Records += int(f.Count)
@@ -130,6 +136,7 @@ func (t *Tree) flush(m, next *mem) error {
 	if err != nil {
 		return out.abandon(err)
 	}
+	t.flushed.Store(m.number)
 	i.Took = t.elapsed() - began
 	t.drained(raw, i.Took)
 	tell(t.o.Events.Flushed, i)

@@ -131,7 +131,7 @@ func (t *Tree) shapes(v *version) [][]compaction.Run {
 // would drop: none before the horizon is past the table, and none in a table
 // that came out of such a merge, which has dropped what it could.
 func (t *Tree) purgeableIn(f *tableFile) uint64 {
-	if f.Tombstones+f.Expiring == 0 || f.purged {
+	if f.Tombstones+f.Expiring == 0 || f.purged || f.strayed() {
 		return 0
 	}
 	if t.o.Horizon == nil {

@@ -37,6 +37,8 @@ type Tree struct {
 	version  atomic.Pointer[version] // nil after Close
 	active   atomic.Pointer[mem]     // the first mem of version
 	nextFile atomic.Uint64           // the next unused file number
+	// memtables were made so far; flushed is the number of the last one in tables.
+	memtables, flushed atomic.Uint64
 
 	queue *wal.Buffer
 	log   *wal.Writer // owned by logLoop, except for Release
@@ -101,7 +103,7 @@ func (t *Tree) newMem(first uint64, keys int) *mem {
 		Table: memtable.New(memtable.Options{
 			Shards: t.o.Shards, Bytes: t.o.MemtableBytes, Keys: keys, Pool: t.memory, Join: t.join,
 		}),
-		first: first, segments: 1, flushed: make(chan struct{}),
+		number: t.memtables.Add(1), first: first, segments: 1, flushed: make(chan struct{}),
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 type mem struct {
 	*memtable.Table
 	versions atomic.Int64  // that it is in
+	number   uint64        // counts the memtables of this Open
 	first    uint64        // its first segment
 	segments int           // how many; owned by the log's goroutine
 	flushed  chan struct{} // closed when its records are in tables
@@ -55,6 +56,7 @@ type tableFile struct {
 	obsolete atomic.Bool  // no manifest names it any more: delete the file
 	suspect  atomic.Bool  // damage was met in it
 	aside    atomic.Bool  // no manifest names it any more because of that: keep the file
+	strays   uint64       // the last memtable whose log may hold strays of it: see stray.go
 	purged   bool         // a merge of the whole slice wrote it, all behind the horizon
 }
 

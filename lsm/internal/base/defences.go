@@ -29,9 +29,10 @@ var Defences = struct {
 	PurgeHorizon   bool // only behind the horizon
 	PurgeTables    bool // not while another table may hold something older
 	PurgeMemtables bool // nor a memtable
+	PurgeStrays    bool // nor the log
 }{
 	true, true, true, true, true, true,
 	true, true, true, true, true, true, true, true,
 	true, true, true, true,
-	true, true, true,
+	true, true, true, true,
 }
