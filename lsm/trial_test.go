@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,9 @@ func TestOracle(t *testing.T) {
 }
 
 // A tally counts what trials did.
-type tally struct{ ops, writes, reads, scans, flushes, compactions, reopens, crashes, nested, undone, purged int }
+type tally struct {
+	ops, writes, reads, scans, flushes, compactions, ingests, drops, restores, reopens, crashes, nested, undone, purged int
+}
 
 func (n *tally) add(m *tally) {
 	n.ops += m.ops
@@ -59,6 +62,9 @@ func (n *tally) add(m *tally) {
 	n.scans += m.scans
 	n.flushes += m.flushes
 	n.compactions += m.compactions
+	n.ingests += m.ingests
+	n.drops += m.drops
+	n.restores += m.restores
 	n.reopens += m.reopens
 	n.crashes += m.crashes
 	n.nested += m.nested
@@ -67,9 +73,9 @@ func (n *tally) add(m *tally) {
 }
 
 func (n tally) String() string {
-	return fmt.Sprintf("%d operations: %d batches written, %d keys read, %d scans, %d flushes, %d compactions, %d reopenings, "+
+	return fmt.Sprintf("%d operations: %d batches written, %d keys read, %d scans, %d flushes, %d compactions, %d runs taken in, %d ranges dropped, %d checkpoints, %d reopenings, "+
 		"%d power cuts, %d more during recovery, %d unsynced batches lost in them, %d records purged",
-		n.ops, n.writes, n.reads, n.scans, n.flushes, n.compactions, n.reopens, n.crashes, n.nested, n.undone, n.purged)
+		n.ops, n.writes, n.reads, n.scans, n.flushes, n.compactions, n.ingests, n.drops, n.restores, n.reopens, n.crashes, n.nested, n.undone, n.purged)
 }
 
 // A truth is what a tree must hold of one key.
@@ -93,6 +99,7 @@ type trial struct {
 	o    *Options
 	tree *Tree
 	disk *vfs.Mem
+	dir  string
 	from *writer
 	done tally
 
@@ -129,7 +136,7 @@ type powerCut struct {
 
 func newTrial(tb testing.TB, set int, seed uint64) *trial {
 	r := rand.New(rand.NewPCG(seed, uint64(set)))
-	x := &trial{tb: tb, set: set, seed: seed, r: r, disk: vfs.NewMem(r.Uint64()), keys: map[string]truth{}}
+	x := &trial{tb: tb, set: set, seed: seed, r: r, disk: vfs.NewMem(r.Uint64()), dir: "db", keys: map[string]truth{}}
 	x.now.Store(1_700_000_000_000)
 	one := func(of ...int) int { return of[r.IntN(len(of))] }
 	x.o = &Options{
@@ -219,7 +226,7 @@ func (x *trial) must(err error) {
 // open opens what is on the disk, under the hook.
 func (x *trial) open() {
 	x.o.FS = vfs.Faulty(x.disk, x.hook)
-	tree, err := Open("db", x.o)
+	tree, err := Open(x.dir, x.o)
 	x.must(err)
 	x.tree = tree
 }
@@ -301,6 +308,12 @@ func (x *trial) step() {
 		}
 	case n < 9992:
 		x.compare()
+	case n < 9995:
+		x.ingest()
+	case n < 9997:
+		x.drop()
+	case n < 9998:
+		x.checkpoint()
 	default:
 		_ = x.tree.Metrics().String()
 	}
@@ -491,6 +504,63 @@ func (x *trial) burst() {
 	}
 	wg.Wait()
 	x.acked(false)
+}
+
+// ingest takes a run in. What was submitted before it is made durable first, as
+// the run itself is.
+func (x *trial) ingest() {
+	var b []Record
+	for range 5 + x.r.IntN(40) {
+		b = append(b, x.record())
+	}
+	b = x.arriving(b)
+	slices.SortFunc(b, func(a, b Record) int { return a.Compare(b.Token, b.Key) })
+	x.must(x.tree.Flush())
+	x.durable.Store(x.started.Load())
+	x.begin()
+	for i := range b {
+		x.learn(&b[i])
+	}
+	x.must(x.tree.Ingest(slices.Values(b)))
+	x.durable.Store(x.started.Load())
+	x.done.ingests++
+}
+
+// drop drops a range of tokens.
+func (x *trial) drop() {
+	lo := x.r.Uint64()
+	hi := lo + x.r.Uint64N(math.MaxUint64-lo)/8
+	x.begin()
+	for _, k := range slices.Sorted(maps.Keys(x.keys)) {
+		if tr := x.keys[k]; lo <= tr.token && tr.token <= hi {
+			x.undo = append(x.undo, change{k, tr})
+			x.keys[k] = truth{token: tr.token}
+		}
+	}
+	x.must(x.tree.DropRange(lo, hi))
+	x.durable.Store(x.started.Load())
+	x.done.drops++
+}
+
+// checkpoint makes a copy of the tree and goes on in it, as a restore does.
+func (x *trial) checkpoint() {
+	if x.fuse.Load() > 0 {
+		return
+	}
+	dir := fmt.Sprint("copy-", x.stepping)
+	x.must(x.tree.Checkpoint(dir))
+	x.close()
+	old := x.dir
+	x.dir = dir
+	x.now.Add(10)
+	x.open()
+	x.compare()
+	names, err := x.disk.List(old)
+	x.must(err)
+	for _, name := range names {
+		x.must(x.disk.Remove(path.Join(old, name)))
+	}
+	x.done.restores++
 }
 
 // put writes under the tree's own clock. The dot is the clock's last.
@@ -723,7 +793,7 @@ func (x *trial) close() {
 func (x *trial) reopen() {
 	x.close()
 	if x.r.IntN(4) == 0 {
-		r, err := CheckFS(x.disk, "db")
+		r, err := CheckFS(x.disk, x.dir)
 		x.must(err)
 		if len(r.Problems) > 0 {
 			x.failf("after Close: %v", r)
