@@ -22,6 +22,7 @@ type counters struct {
 	forwards, forwarded         atomic.Uint64
 	updates, reruns             atomic.Uint64
 	servedBatches               atomic.Uint64
+	servedDigests, digestMisses atomic.Uint64
 
 	exchanges, failedExchanges       atomic.Uint64
 	exchangeBytes, exchangeTokens    atomic.Uint64
@@ -60,6 +61,9 @@ type Metrics struct {
 	// ServedReads, ServedWrites and ServedForwards were asked for by other
 	// coordinators.
 	ServedReads, ServedWrites, ServedForwards uint64
+	// ServedDigests were answered in place of large values; DigestMisses: they did
+	// not agree, so that the key was read again.
+	ServedDigests, DigestMisses uint64
 	// ServedBatches are messages of others that read or wrote several keys.
 	ServedBatches uint64
 	// ServedRecords came in batches: hints, and what exchanges found missing.
@@ -93,6 +97,7 @@ func (db *DB) Metrics() Metrics {
 		ServedReads: c.servedReads.Load(), ServedWrites: c.servedWrites.Load(), ServedRecords: c.servedRecords.Load(),
 		HintsKept: c.hintsKept.Load(), HintsDelivered: c.hintsDelivered.Load(), HintsRefused: c.hintsRefused.Load(), HintsDropped: c.hintsDropped.Load(),
 		Updates: c.updates.Load(), Reruns: c.reruns.Load(), Forwards: c.forwards.Load(), ServedForwards: c.forwarded.Load(), ServedBatches: c.servedBatches.Load(),
+		ServedDigests: c.servedDigests.Load(), DigestMisses: c.digestMisses.Load(),
 		Engine: db.tree.Metrics(),
 	}
 	m.Exchanges, m.FailedExchanges, m.ExchangeBytes = c.exchanges.Load(), c.failedExchanges.Load(), c.exchangeBytes.Load()

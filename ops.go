@@ -283,6 +283,7 @@ func (db *DB) get(ctx context.Context, key string, level Consistency, raw *repli
 		return none, qe.fail(err)
 	}
 	var room [replica.MaxOwners]target
+	digests := true
 	for range maxAttempts {
 		v, err := db.serving()
 		if err != nil {
@@ -306,7 +307,13 @@ func (db *DB) get(ctx context.Context, key string, level Consistency, raw *repli
 			return none, qe.fail(fmt.Errorf("%w: %d reads are in flight", ErrOverloaded, maxInFlight))
 		}
 		db.sweeper.wake()
-		out := c.read(v, bytesOf(key), targets, need, deadline, ctx.Done())
+		out := c.read(v, bytesOf(key), targets, need, digests, deadline, ctx.Done())
+		if out.Verdict == replica.Done && !out.settled {
+			c.release()
+			db.metrics.digestMisses.Add(1)
+			digests = false
+			continue
+		}
 		if out.Verdict == replica.Done {
 			var it Item
 			epoch, err := db.writeBack(ctx, v, c, &out, qe, deadline)

@@ -51,20 +51,27 @@ type readResult struct {
 	holders uint64 // targets known to hold joined
 	count   int    // how many those are
 	agreed  bool
+	settled bool // else digests do not tell enough
 	damaged bool
 	epoch   uint64
 	answers int
 }
 
 // read asks targets, in their order, until need have answered.
-func (c *readCall) read(v *view, key []byte, targets []target, need replica.Need, deadline time.Time, done <-chan struct{}) readResult {
+func (c *readCall) read(v *view, key []byte, targets []target, need replica.Need, digests bool, deadline time.Time, done <-chan struct{}) readResult {
 	c.refs.Store(1)
 	c.key = key
 	c.targets = append(c.targets[:0], targets...)
 	q := replica.Request{Epoch: v.epoch.Number, Stamp: c.db.clock.Now(), Key: key}
 	c.head = c.head[:0]
-	for _, t := range targets {
-		q.To = t.uid
+	// The first owner gives its record whole, and so do those that are asked in
+	// another's place.
+	local, first := -1, need.Count
+	if len(need.Groups) > 0 {
+		first = len(targets)
+	}
+	for i, t := range targets {
+		q.To, q.Digest = t.uid, digests && i > 0 && i < first
 		c.head = q.AppendRead(c.head)
 	}
 	start := now()
@@ -78,10 +85,6 @@ func (c *readCall) read(v *view, key []byte, targets []target, need replica.Need
 	}
 	c.mu.Unlock()
 	// Remote owners first, so that they work while this node reads its own.
-	local, first := -1, need.Count
-	if len(need.Groups) > 0 {
-		first = len(targets)
-	}
 	for range first {
 		i := c.next()
 		if i < 0 {
@@ -233,7 +236,8 @@ func (c *readCall) note(i int, p replica.Reply, err error) (askNext bool) {
 func (c *readCall) end(decided bool) readResult {
 	c.mu.Lock()
 	s := &c.mu.state
-	out := readResult{Verdict: s.Verdict(), joined: s.Joined(), count: s.Holders(), agreed: s.Agreed(),
+	settled := s.Settle()
+	out := readResult{settled: settled, Verdict: s.Verdict(), joined: s.Joined(), count: s.Holders(), agreed: s.Agreed(),
 		damaged: s.AllDamaged(), epoch: c.mu.epoch, answers: s.Answered()}
 	for i := range c.targets {
 		if s.Holds(i) {

@@ -266,7 +266,7 @@ func (db *DB) answerBeside(r transport.Responder, sent, rec lsm.Record) {
 	if fromEngine(rec).Same(fromEngine(sent)) {
 		rec = lsm.Record{}
 	}
-	db.answerRead(r, rec, !rec.Max.IsZero())
+	db.answerRead(r, rec, !rec.Max.IsZero(), false)
 }
 
 // scratch is memory for one read's key and value; larger ones are allocated.
@@ -293,9 +293,10 @@ func (db *DB) serveRead(s served) {
 	defer scratch.Put(buf)
 	rec, found, certain := db.tree.ReadMemory(token, q.Key, (*buf)[:0])
 	if certain {
-		db.answerRead(s.to, rec, found)
+		db.answerRead(s.to, rec, found, q.Digest)
 		return
 	}
+	digest := q.Digest
 	key := append([]byte(nil), q.Key...)
 	read := func() {
 		rec, found, err := db.tree.ReadToken(token, key)
@@ -303,7 +304,7 @@ func (db *DB) serveRead(s served) {
 			db.refuse(s.to, errorStatus(err))
 			return
 		}
-		db.answerRead(s.to, rec, found)
+		db.answerRead(s.to, rec, found, digest)
 	}
 	if s.kept {
 		read()
@@ -312,10 +313,17 @@ func (db *DB) serveRead(s served) {
 	}
 }
 
-func (db *DB) answerRead(r transport.Responder, rec lsm.Record, found bool) {
+// digestAbove is the size of a value that is worth a digest.
+const digestAbove = 512
+
+func (db *DB) answerRead(r transport.Responder, rec lsm.Record, found, digest bool) {
 	p := replica.Reply{Stamp: db.clock.Now(), Epoch: db.view.Load().epoch.Number}
 	if found {
 		p.Record = fromEngine(rec)
+	}
+	if digest && len(p.Record.Value) > digestAbove {
+		p.Record = p.Record.AsDigest()
+		db.metrics.servedDigests.Add(1)
 	}
 	var head [128]byte
 	r.Reply(p.AppendReadHead(head[:0]), p.Record.Value)

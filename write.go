@@ -237,7 +237,10 @@ func (c *writeCall) Complete(tag uint64, body []byte, err error) {
 // meet takes in what an owner holds beside a causal write. A record stamped too
 // far ahead is refused, as everywhere.
 func (c *writeCall) meet(rec replica.Record) error {
-	if c.db.clock.Observe(rec.Dot.Stamp) != nil {
+	switch {
+	case rec.Digest:
+		return replica.ErrMalformed
+	case c.db.clock.Observe(rec.Dot.Stamp) != nil:
 		return ErrClockSkew
 	}
 	rec.Value = bytes.Clone(rec.Value)

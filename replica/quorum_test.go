@@ -166,6 +166,60 @@ func TestGroups(t *testing.T) {
 	})
 }
 
+// TestReadDigests: for every choice of records at three owners, plain and causal,
+// and of those that give a digest, a read that settles concludes what it would from
+// the records themselves; and it settles unless a digest is of something that the
+// full answers lack.
+func TestReadDigests(t *testing.T) {
+	var causal, other vclock.Set
+	causal = causal.Write(vclock.History{}, vclock.Sibling{Dot: vclock.Dot{Stamp: 2, Actor: 9}, Value: []byte("c")})
+	other = causal.Write(vclock.History{}, vclock.Sibling{Dot: vclock.Dot{Stamp: 4, Actor: 9}, Value: []byte("d")})
+	records := []replica.Record{
+		{},
+		{Dot: vclock.Dot{Stamp: 1, Actor: 7}, Value: []byte("a")},
+		{Dot: vclock.Dot{Stamp: 3, Actor: 7}, Value: []byte("b"), Deadline: 5},
+		replica.FromSet(causal),
+		replica.FromSet(other),
+	}
+	settled := 0
+	words(3, len(records), func(held []int) {
+		for mask := range 8 {
+			full, some := replica.NewRead(replica.Need{Count: 3}, 3), replica.NewRead(replica.Need{Count: 3}, 3)
+			known := replica.Record{}
+			same := true
+			for i, h := range held {
+				full.Answer(i, records[h])
+				if mask>>i&1 == 0 {
+					some.Answer(i, records[h])
+					known, _ = replica.Join(known, records[h])
+				} else if records[h].Found() { // nobody gives a digest of nothing
+					some.Answer(i, records[h].AsDigest())
+				} else {
+					some.Answer(i, records[h])
+				}
+			}
+			for i, h := range held {
+				if mask>>i&1 == 1 && records[h].Found() && !records[h].Same(known) && (records[h].Causal || known.Causal || known.Dot.Less(records[h].Dot)) {
+					same = false
+				}
+			}
+			require.Equal(t, replica.Done, some.Verdict())
+			if !some.Settle() {
+				require.False(t, same && mask != 7, "%v %03b", held, mask)
+				continue
+			}
+			settled++
+			require.True(t, full.Joined().Same(some.Joined()), "%v %03b", held, mask)
+			require.Equal(t, full.Agreed(), some.Agreed(), "%v %03b", held, mask)
+			for i := range 3 {
+				require.Equal(t, full.Holds(i), some.Holds(i), "%v %03b owner %d", held, mask, i)
+				require.Equal(t, full.Stale(i), some.Stale(i), "%v %03b owner %d", held, mask, i)
+			}
+		}
+	})
+	require.Greater(t, settled, 300)
+}
+
 func TestReadDamage(t *testing.T) {
 	r := replica.NewRead(replica.Need{Count: 2}, 3)
 	r.Damaged(0)

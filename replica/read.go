@@ -15,7 +15,16 @@ type Read struct {
 	answered, failed uint64
 	holders, damaged uint64
 	joined           Record
+
+	digests  uint64 // owners in answered that gave a digest; not in holders
+	digested [maxDigests]struct {
+		owner int
+		Record
+	}
 }
+
+// maxDigests bounds the digests of one read: a level asks for one full answer.
+const maxDigests = 16
 
 // NewRead returns the state of a read that needs the answers need of owners
 // replicas. There are at most MaxOwners, and enough for the need, which is not none.
@@ -28,13 +37,24 @@ func (r *Read) Answer(i int, rec Record) {
 	if (r.answered|r.failed)&bit != 0 {
 		return
 	}
+	if rec.Digest {
+		n := count(r.digests)
+		if n == maxDigests || rec.Causal != (len(rec.Value) == DigestBytes) {
+			r.Fail(i)
+			return
+		}
+		r.digested[n].owner, r.digested[n].Record = i, rec
+		r.digests |= bit
+		r.answered |= bit
+		return
+	}
 	joined, err := Join(r.joined, rec)
 	if err != nil {
 		r.Damaged(i)
 		return
 	}
 	r.answered |= bit
-	if r.answered == bit {
+	if r.answered&^r.digests == bit {
 		r.joined, r.holders = joined, bit
 		return
 	}
@@ -71,7 +91,31 @@ func (r *Read) Verdict() Verdict {
 	return Pending
 }
 
-// Joined is the join of all answers.
+// Settle compares the digests with the join of the full answers. It reports false
+// when some owner may hold what the join lacks: then the read must be made again
+// without digests. Until it is called, owners that gave a digest count as holding
+// less. A plain digest below a plain join is just a stale owner.
+func (r *Read) Settle() bool {
+	if r.digests == 0 {
+		return true
+	}
+	if r.digests == r.answered {
+		return false
+	}
+	sum := r.joined.AsDigest()
+	for n := range count(r.digests) {
+		d := &r.digested[n]
+		switch {
+		case d.Same(sum):
+			r.holders |= 1 << d.owner
+		case d.Causal || sum.Causal || sum.Dot.Less(d.Dot):
+			return false
+		}
+	}
+	return true
+}
+
+// Joined is the join of all full answers.
 func (r *Read) Joined() Record { return r.joined }
 
 // Answered is the number of owners that answered.

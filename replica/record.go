@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 
 	"example.com/kvstore/vclock"
@@ -19,6 +20,23 @@ type Record struct {
 	// Deadline is when the value expires, in Unix milliseconds; 0 is never.
 	Deadline int64
 	Value    []byte
+	// Digest says that the value was left out: Value is the DigestSum of what a
+	// causal record holds, and empty for a plain one, whose dot says it all. Only an
+	// answer to a read that asked for it is a digest.
+	Digest bool
+}
+
+// DigestBytes is the size of the value that a causal record's digest has.
+const DigestBytes = 16
+
+// AsDigest gives the record's digest. The result does not share memory with r.
+func (r Record) AsDigest() Record {
+	d := Record{Dot: r.Dot, Causal: r.Causal, Tombstone: r.Tombstone, Deadline: r.Deadline, Digest: true}
+	if r.Causal {
+		sum := sha256.Sum256(r.Value)
+		d.Value = sum[:DigestBytes]
+	}
+	return d
 }
 
 // Found reports whether the replica holds anything, a tombstone included.

@@ -86,8 +86,10 @@ const (
 	recordHead  = 1 + 8 + 8 + 8     // flags, stamp, actor, deadline
 	replyHead   = 1 + 8 + 8 + 8 + 8 // status, stamp, epoch, dot
 	flagRepair  = 1 << 0            // request: a write-back or repair
+	flagSum     = 1 << 1            // request: a digest will do
 	flagTomb    = 1 << 0            // record
 	flagCausal  = 1 << 1            // record
+	flagDigest  = 1 << 2            // record of a reply
 )
 
 // A Request is what both kinds have in common.
@@ -107,6 +109,8 @@ type Request struct {
 	// Repair marks a write-back: the record is older than the request, so a
 	// replica that holds a newer one has nothing to object to.
 	Repair bool
+	// Digest asks for the digest of a record with a large value.
+	Digest bool
 	Key    []byte
 	// Record is the write's; unused in reads.
 	Record Record
@@ -120,6 +124,9 @@ func (q *Request) AppendRead(dst []byte) []byte {
 	flags := byte(0)
 	if q.Repair {
 		flags |= flagRepair
+	}
+	if q.Digest {
+		flags |= flagSum
 	}
 	dst = append(dst, flags)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(q.Key)))
@@ -148,7 +155,7 @@ func DecodeWrite(b []byte) (Request, error) {
 		return Request{}, err
 	}
 	q.Record, err = decodeRecord(rest)
-	if err == nil && !q.Record.Found() {
+	if err == nil && (!q.Record.Found() || q.Digest) {
 		err = ErrMalformed
 	}
 	return q, err
@@ -159,7 +166,7 @@ func decodeRequest(b []byte) (Request, []byte, error) {
 		return Request{}, nil, ErrMalformed
 	}
 	n := int(binary.LittleEndian.Uint16(b[25:]))
-	if n == 0 || len(b) < requestHead+n || b[24]&^flagRepair != 0 {
+	if n == 0 || len(b) < requestHead+n || b[24]&^(flagRepair|flagSum) != 0 {
 		return Request{}, nil, ErrMalformed
 	}
 	return Request{
@@ -167,6 +174,7 @@ func decodeRequest(b []byte) (Request, []byte, error) {
 		Epoch:  binary.LittleEndian.Uint64(b[8:]),
 		Stamp:  binary.LittleEndian.Uint64(b[16:]),
 		Repair: b[24]&flagRepair != 0,
+		Digest: b[24]&flagSum != 0,
 		Key:    b[requestHead : requestHead+n : requestHead+n],
 	}, b[requestHead+n:], nil
 }
@@ -179,6 +187,9 @@ func appendRecordHead(dst []byte, r Record) []byte {
 	if r.Causal {
 		flags |= flagCausal
 	}
+	if r.Digest {
+		flags |= flagDigest
+	}
 	dst = append(dst, flags)
 	dst = binary.LittleEndian.AppendUint64(dst, r.Dot.Stamp)
 	dst = binary.LittleEndian.AppendUint64(dst, r.Dot.Actor)
@@ -186,12 +197,22 @@ func appendRecordHead(dst []byte, r Record) []byte {
 }
 
 func decodeRecord(b []byte) (Record, error) {
-	if len(b) < recordHead || b[0]&^(flagTomb|flagCausal) != 0 {
+	r, err := decodeAnswer(b)
+	if err == nil && r.Digest {
+		return Record{}, ErrMalformed
+	}
+	return r, err
+}
+
+// decodeAnswer decodes a record that may be a digest.
+func decodeAnswer(b []byte) (Record, error) {
+	if len(b) < recordHead || b[0]&^(flagTomb|flagCausal|flagDigest) != 0 {
 		return Record{}, ErrMalformed
 	}
 	return Record{
 		Tombstone: b[0]&flagTomb != 0,
 		Causal:    b[0]&flagCausal != 0,
+		Digest:    b[0]&flagDigest != 0,
 		Dot:       vclock.Dot{Stamp: binary.LittleEndian.Uint64(b[1:]), Actor: binary.LittleEndian.Uint64(b[9:])},
 		Deadline:  int64(binary.LittleEndian.Uint64(b[17:])),
 		Value:     b[recordHead:],
@@ -257,6 +278,6 @@ func DecodeReply(b []byte) (Reply, error) {
 		return p, nil
 	}
 	var err error
-	p.Record, err = decodeRecord(b[replyHead:])
+	p.Record, err = decodeAnswer(b[replyHead:])
 	return p, err
 }

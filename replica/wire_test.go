@@ -25,13 +25,14 @@ func TestRequestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q := replica.Request{
 			To: rapid.Uint64().Draw(t, "to"), Epoch: rapid.Uint64().Draw(t, "epoch"), Stamp: rapid.Uint64().Draw(t, "clock"),
-			Repair: rapid.Bool().Draw(t, "repair"),
-			Key:    rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "key"),
+			Repair: rapid.Bool().Draw(t, "repair"), Digest: rapid.Bool().Draw(t, "digest"),
+			Key: rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "key"),
 		}
 		got, err := replica.DecodeRead(q.AppendRead(nil))
 		require.NoError(t, err)
 		require.Equal(t, q, got)
 
+		q.Digest = false // of a write means nothing, and is refused
 		q.Record = drawRecord(t)
 		got, err = replica.DecodeWrite(append(q.AppendWriteHead(nil), q.Record.Value...))
 		require.NoError(t, err)
