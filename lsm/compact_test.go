@@ -112,6 +112,9 @@ func TestRest(t *testing.T) {
 func TestRuns(t *testing.T) {
 	disk := vfs.NewMem(1)
 	tree := open(t, small(disk))
+	require.NoError(t, tree.Put(key(0), key(0)))
+	require.NoError(t, tree.Compact(context.Background()))
+	require.Equal(t, MaxLevel, tree.Metrics().Levels[0].Level, "one flushed table is not yet what Compact promises")
 	for i := range 3000 {
 		require.NoError(t, tree.Put(key(i), key(i)))
 	}
