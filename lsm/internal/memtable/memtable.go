@@ -45,6 +45,7 @@ type Table struct {
 	o      Options
 	shift  uint
 	shards []shard
+	some   atomic.Bool // there may be a record; set before the first is published
 	arena  arena
 
 	writers atomic.Int64
@@ -82,6 +83,9 @@ func (t *Table) shard(token uint64) *shard { return &t.shards[mix(token)>>t.shif
 // Get gives the record of a key; its slices point into the memtable, and do not
 // change until Free.
 func (t *Table) Get(token uint64, key []byte) (base.Record, bool) {
+	if !t.some.Load() {
+		return base.Record{}, false // and no line of an index that is empty
+	}
 	m, p := t.shard(token).find(token, key)
 	if p == 0 {
 		return base.Record{}, false
@@ -92,6 +96,9 @@ func (t *Table) Get(token uint64, key []byte) (base.Record, bool) {
 // Apply joins a copy of r into the memtable. It returns the highest dot held
 // for the key before, if that is above r's own.
 func (t *Table) Apply(r *base.Record) (newer vclock.Dot) {
+	if !t.some.Load() {
+		t.some.Store(true)
+	}
 	s := t.shard(r.Token)
 	s.mu.Lock()
 	for {
