@@ -126,6 +126,7 @@ type recovery struct {
 	copied bool          // there is a checkpoint file
 	cut    bool          // or one that was never finished
 	mems   []*mem        // oldest first
+	refill refill        // what fills them
 	last   uint64        // the segment that was visited last
 	top    uint64        // the highest stamp found
 	loss   manifest.Edit // what is not there any more
@@ -249,7 +250,12 @@ func (r *recovery) replay(from uint64) error {
 	t := r.t
 	i, _ := slices.BinarySearch(r.logs, from)
 	idle, logs := r.logs[:i:i], r.logs[i:]
+	r.refill.dir = t.dir
 	found, err := wal.Replay(t.o.FS, t.dir, from, logs, r.visit)
+	if err := r.refill.flush(); err != nil {
+		return err
+	}
+	r.top = max(r.top, r.refill.highest())
 	damaged := t.o.Isolate && errors.Is(err, ErrCorrupt)
 	if err != nil && !damaged {
 		return err
@@ -360,6 +366,11 @@ func (r *recovery) visit(segment uint64, off int64, b []byte) error {
 	if n := len(r.mems); n > 0 {
 		m = r.mems[n-1]
 	}
+	if segment != r.last {
+		if err := r.refill.flush(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case m == nil || segment != r.last && m.Full():
 		keys := 0
@@ -372,16 +383,7 @@ func (r *recovery) visit(segment uint64, off int64, b []byte) error {
 		m.segments++
 	}
 	r.last = segment
-	for len(b) > 0 {
-		rec, n, err := base.DecodeRecord(b)
-		if err != nil {
-			return base.Corrupt(path.Join(r.t.dir, base.LogName(segment)), off, "a record", err)
-		}
-		r.top = max(r.top, rec.Max.Stamp)
-		m.Apply(&rec)
-		b, off = b[n:], off+int64(n)
-	}
-	return nil
+	return r.refill.add(logged{m, segment, off, b})
 }
 
 // publish makes the first version.

@@ -32,7 +32,8 @@ type Recovered struct {
 }
 
 // A Visitor gets the records of each group in turn, encoded one behind the
-// other, with the place of the first one. It must not keep them.
+// other, with the place of the first one. They are never written to again, so that it
+// may keep them for later.
 type Visitor func(segment uint64, off int64, records []byte) error
 
 // Replay reads the chain of groups through the given segments, ascending, and
