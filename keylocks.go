@@ -42,16 +42,17 @@ func (l *keyLocks) lock(ctx context.Context, key string, deadline time.Time) (un
 	}
 	k.users++
 	l.mu.Unlock()
+	unlock = func() { <-k.held; l.leave(key, k) }
 	select {
 	case k.held <- struct{}{}:
-		return func() { <-k.held; l.leave(key, k) }, nil
+		return unlock, nil
 	default:
 	}
 	timeout := time.NewTimer(deadline.Sub(now()))
 	defer timeout.Stop()
 	select {
 	case k.held <- struct{}{}:
-		return func() { <-k.held; l.leave(key, k) }, nil
+		return unlock, nil
 	case <-ctx.Done():
 		err = contextError(ctx)
 	case <-timeout.C:

@@ -204,7 +204,8 @@ func (db *DB) askPages(ctx context.Context, v *view, chosen []target, q replica.
 		q.To = t.uid
 		var err error
 		if t.peer == nil {
-			if !db.workers.run(func() { trips[i].Complete(0, db.scanPage(&q, deadline), nil) }) {
+			own := q
+			if !db.workers.run(func() { trips[i].Complete(0, db.scanPage(&own, deadline), nil) }) {
 				err = ErrOverloaded
 			}
 		} else {

@@ -34,8 +34,8 @@
 // # Faults and checks
 //
 // Faults are called by name (Crash, Partition, Cut, Skew, SlowDisk, Freeze …) or
-// come by themselves in a Storm. Calls through Node.Get, Put and Delete make a
-// history; Check judges it at the end:
+// come by themselves in a Storm. Calls through a Node, which is a kvstore.KV,
+// make a history; Check judges it at the end:
 //
 //	kvtest.Seeds(t, 20, func(t *testing.T, seed uint64) {
 //		kvtest.Run(t, seed, &kvtest.Options{Nodes: 5, Loss: 0.01}, func(c *kvtest.Cluster) {
