@@ -159,11 +159,11 @@ func TestCrash(t *testing.T) {
 		if i%15 == 0 {
 			w.goOn(t, w.mu.points[i], n)
 		}
-		if i%151 == 0 || torture && i%17 == 0 {
-			again += w.crashAgain(t, p)
+		if i%307 == 0 || torture && i%17 == 0 {
+			again += w.crashAgain(t, p, 3)
 		}
 	}
-	t.Logf("%d crash points, %d second ones during recovery", len(w.mu.points), again)
+	t.Logf("%d crash points, %d more during recovery, to depth 3", len(w.mu.points), again)
 }
 
 // goOn writes to a recovered disk and cuts the power again.
@@ -184,15 +184,22 @@ func (w *workload) goOn(t testing.TB, p crashPoint, n int) {
 	require.NoError(t, tree.Close())
 }
 
-// crashAgain cuts the power before each operation of a recovery.
-func (w *workload) crashAgain(t testing.TB, p crashPoint) int {
+// crashAgain cuts the power before each operation of a recovery, and of some of
+// those recoveries again, down to a depth.
+func (w *workload) crashAgain(t testing.TB, p crashPoint, depth int) int {
 	second := newWorkload(1)
 	second.disk, second.models = p.disk, w.models
 	second.mu.acked, second.mu.started = p.acked, p.started
 	second.verify(t, p, vfs.Faulty(p.disk, second.cut))
-	for _, q := range second.mu.points {
+	n := len(second.mu.points)
+	for i, q := range second.mu.points {
 		q.at = p.at + ", then " + q.at
+		if depth > 2 && i%23 == 0 {
+			again := q
+			again.disk = q.disk.CrashSynced()
+			n += w.crashAgain(t, again, depth-1)
+		}
 		w.verify(t, q, q.disk)
 	}
-	return len(second.mu.points)
+	return n
 }

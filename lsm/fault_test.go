@@ -11,6 +11,23 @@ import (
 	"example.com/kvstore/lsm/vfs"
 )
 
+// The storage faults that the engine must survive, and the tests that show it. All
+// orders, or all places, are tried where (x) is said.
+//
+//	torn tail, damage in the log      wal: TestDamage (x), TestLazyTail; TestEveryBit (x), TestEveryCut (x), TestDamagedLog
+//	a sync fails                      TestFailedSync (x)
+//	full disk                         TestNoSpace, TestFailedWrite, TestColdFull; manifest: TestFullVolume
+//	bit rot                           TestEveryBit (x), TestBitRot, TestScrub; table, manifest: TestEveryBit... (x)
+//	misdirected, lost, stale writes   TestMisplacedWrites (x), TestSwappedBlocks, TestAstray
+//	rename without directory sync     TestCrash (x); manifest: TestEveryCrashPoint (x)
+//	crash in flush, compaction,
+//	log switch, manifest switch       TestCrash (x), TestRotationDuringEdit, TestDropIsAtomic, TestRestoreCrash
+//	crash in recovery, repeated       TestCrash (to depth 3), TestOracle
+//	hole in recovery                  TestCrash (prefixes), TestOracle, TestKill, TestStrayValue
+//	slow disk                         TestBackPressure, TestRegulate, TestVisibleWhenSynced
+//	checkpoint half copied            TestRestoreRefuses, TestRestoreCrash
+//	close during traffic, leaks       TestStress, TestCloseDuringCheckpoint, TestCloseDuringIngest, TestOracle (handles)
+
 // TestFailedSync lets the i-th sync fail, for every i. Nothing may be
 // acknowledged after a failed sync of the log, and nothing that was acknowledged
 // may be lost, whatever the kernel does with the pages.

@@ -2,8 +2,10 @@ package lsm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"strings"
 	"testing"
@@ -172,4 +174,46 @@ func TestEveryCut(t *testing.T) {
 	})
 	require.Positive(t, found)
 	t.Logf("%d cuts reported, %d leave a shorter log", found, shorter)
+}
+
+// TestNewerVersion gives each kind of file a version above ours, under a right
+// checksum: it is refused as incompatible, not taken for damage.
+func TestNewerVersion(t *testing.T) {
+	s := newSpecimen(t)
+	tree := open(t, specimenOptions(s.disk))
+	require.NoError(t, tree.Flush())
+	require.NoError(t, tree.Checkpoint("copy"))
+	require.NoError(t, tree.Put(key(1), nil))
+	require.NoError(t, tree.Close())
+	refused := map[string]bool{}
+	for _, dir := range []string{"db", "copy"} {
+		names, err := s.disk.List(dir)
+		require.NoError(t, err)
+		state, err := manifest.Read(s.disk, "db")
+		require.NoError(t, err)
+		for _, file := range names {
+			name := path.Join(dir, file)
+			b := contentOf(t, s.disk, name)
+			if n, ok := base.ParseLogName(file); ok && n < state.LogFrom || len(b) == 0 {
+				continue
+			}
+			disk := s.disk.CrashSynced()
+			header := base.AppendHeader(nil, base.Magic(b[:8]), base.Header{Version: 2, Number: binary.LittleEndian.Uint64(b[16:])})
+			f, err := disk.OpenReadWrite(name)
+			require.NoError(t, err)
+			_, err = f.WriteAt(header, 0)
+			require.NoError(t, errors.Join(err, f.Close()))
+			tree, err := Open(dir, specimenOptions(disk))
+			if err == nil {
+				for _, e := range tree.Scan(0, math.MaxUint64) {
+					err = errors.Join(err, e)
+				}
+				require.NoError(t, tree.Close())
+			}
+			require.ErrorIs(t, err, ErrIncompatible, "%s", name)
+			require.NotErrorIs(t, err, ErrCorrupt, "%s", name)
+			refused[path.Ext(name)+string(b[:8])] = true
+		}
+	}
+	require.Len(t, refused, 4, "manifest, log, table and checkpoint: %v", refused)
 }
