@@ -28,11 +28,28 @@ import (
 // Enter and Leave are safe without.
 type mem struct {
 	*memtable.Table
-	versions atomic.Int64  // that it is in
-	number   uint64        // counts the memtables of this Open
-	first    uint64        // its first segment
-	segments int           // how many; owned by the log's goroutine
-	flushed  chan struct{} // closed when its records are in tables
+	versions atomic.Int64               // that it is in
+	number   uint64                     // counts the memtables of this Open
+	first    uint64                     // its first segment
+	segments int                        // how many; owned by the log's goroutine
+	flushed  chan struct{}              // closed when its records are in tables
+	top      atomic.Pointer[vclock.Dot] // its highest dot; nil while it may change
+}
+
+// above reports whether the memtable, which is sealed, may hold a dot above d.
+// Writes mostly come in the order of their stamps: for them that is the answer,
+// and a look into a memtable that the processor has not in its cache is saved.
+func (m *mem) above(d vclock.Dot) bool {
+	top := m.top.Load()
+	if top == nil {
+		if !m.Quiet() {
+			return true
+		}
+		now := m.Top()
+		top = &now
+		m.top.Store(top)
+	}
+	return d.Less(*top)
 }
 
 // appendTo appends all records, encoded for the log.
@@ -285,6 +302,9 @@ func (v *version) replace(remove []*run, add []*tableFile) {
 func (v *version) newer(t *Tree, r *Record) vclock.Dot {
 	var newer vclock.Dot
 	for _, m := range v.mems[1:] {
+		if !m.above(r.Max) {
+			continue
+		}
 		if old, ok := m.Get(r.Token, r.Key); ok && r.Max.Less(old.Max) && newer.Less(old.Max) {
 			newer = old.Max
 		}

@@ -101,6 +101,9 @@ func (t *Table) Apply(r *base.Record) (newer vclock.Dot) {
 	}
 	s := t.shard(r.Token)
 	s.mu.Lock()
+	if s.mu.top.Less(r.Max) {
+		s.mu.top = r.Max
+	}
 	for {
 		m, p := s.find(r.Token, r.Key)
 		if p == 0 {
@@ -153,6 +156,20 @@ func (t *Table) Count() int {
 		s.mu.Unlock()
 	}
 	return n
+}
+
+// Top is the highest dot of any record that was applied: no record here has one
+// above it.
+func (t *Table) Top() (top vclock.Dot) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		if top.Less(s.mu.top) {
+			top = s.mu.top
+		}
+		s.mu.Unlock()
+	}
+	return top
 }
 
 // Enter announces a writer that will call Apply and then Leave. It reports false

@@ -264,3 +264,18 @@ func TestKeys(t *testing.T) {
 	require.Greater(t, count(grown), grown*21/20)
 	require.Positive(t, count(math.MaxInt))
 }
+
+// TestTop: no record is above it, whatever order they came in.
+func TestTop(t *testing.T) {
+	m := newTable(1 << 20)
+	require.True(t, m.Top().IsZero())
+	r, want := rand.New(rand.NewPCG(3, 4)), vclock.Dot{}
+	for range 500 {
+		rec := record(r.Uint64(), fmt.Sprint(r.IntN(50)), 1+r.Uint64N(1000), "v")
+		m.Apply(rec)
+		if want.Less(rec.Max) {
+			want = rec.Max
+		}
+		require.Equal(t, want, m.Top())
+	}
+}

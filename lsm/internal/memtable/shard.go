@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/vclock"
 )
 
 const (
@@ -40,9 +41,10 @@ type shard struct {
 
 	mu struct {
 		sync.Mutex
-		used  int // slots taken
-		room  int // bytes free in the last slab
-		count int // keys
+		used  int        // slots taken
+		room  int        // bytes free in the last slab
+		count int        // keys
+		top   vclock.Dot // the highest ever applied
 	}
 	slabBytes int
 	arena     *arena   // of the whole memtable
