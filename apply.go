@@ -403,6 +403,8 @@ func (db *DB) submitMany(v *view, q *replica.ManyRequest, done func(replica.Many
 	p := replica.ManyReply{Answers: make([]replica.ManyAnswer, len(q.Records))}
 	var batch []lsm.Record
 	var index []int
+	turn := db.horizons.passing.enter()
+	defer db.horizons.passing.leave(turn)
 	for i := range q.Records {
 		r := &q.Records[i]
 		a := &p.Answers[i]
@@ -422,7 +424,12 @@ func (db *DB) submitMany(v *view, q *replica.ManyRequest, done func(replica.Many
 			a.Status = replica.Invalid
 			continue
 		}
-		batch, index = append(batch, rec), append(index, i)
+		switch db.horizons.judge(v, &rec, replica.Fresh) {
+		case replica.Take:
+			batch, index = append(batch, rec), append(index, i)
+		case replica.Refuse:
+			a.Status = replica.Behind
+		} // else it is a delete that the own horizon covers
 	}
 	synced := func(err error) {
 		p.Stamp, p.Epoch = db.clock.Now(), db.view.Load().epoch.Number

@@ -6,6 +6,7 @@ import (
 
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
+	"example.com/kvstore/vclock"
 )
 
 // What background work of the other nodes this node takes: so many bytes a second,
@@ -47,10 +48,21 @@ func (db *DB) serveBatch(s served) {
 		return
 	}
 	p := replica.BatchReply{Statuses: make([]replica.Status, len(b.Records)), Credit: db.intake.credit(now(), len(s.body))}
+	var own []vclock.Dot // this node's horizons when it asked for the records
+	if b.Exchanged {
+		o := db.sessions.find(b.Session, now())
+		if o == nil {
+			db.refuse(s.to, replica.Stale)
+			return
+		}
+		own = o.own
+	}
 	batch := make([]lsm.Record, 0, len(b.Records))
+	turn := db.horizons.passing.enter()
+	defer db.horizons.passing.leave(turn)
 	for i := range b.Records {
-		rec, status := db.admitRecord(v, &b, &b.Records[i])
-		if p.Statuses[i] = status; status == replica.OK {
+		rec, status := db.admitRecord(v, &b, &b.Records[i], own)
+		if p.Statuses[i] = status; status == replica.OK && !rec.Max.IsZero() {
 			batch = append(batch, rec)
 		}
 	}
@@ -69,8 +81,10 @@ func (db *DB) serveBatch(s served) {
 	db.tree.Submit(batch, done)
 }
 
-// admitRecord judges one record of a batch.
-func (db *DB) admitRecord(v *view, b *replica.Batch, r *replica.KeyRecord) (lsm.Record, replica.Status) {
+// admitRecord judges one record of a batch; own are the horizons that this node had
+// when it asked for exchanged ones. OK without a record means that there is nothing to
+// do. The caller is in horizons.passing.
+func (db *DB) admitRecord(v *view, b *replica.Batch, r *replica.KeyRecord, own []vclock.Dot) (lsm.Record, replica.Status) {
 	p := v.ring.Partition(lsm.Token(r.Key))
 	switch {
 	case len(r.Value) > hardRecordBytes:
@@ -86,7 +100,21 @@ func (db *DB) admitRecord(v *view, b *replica.Batch, r *replica.KeyRecord) (lsm.
 	if err != nil {
 		return lsm.Record{}, replica.Invalid
 	}
-	return rec, replica.OK
+	from := replica.Fresh
+	if b.Exchanged {
+		from = replica.Exchanged
+		if defences.Promise && !db.horizons.unmoved(own, p) {
+			return lsm.Record{}, replica.Behind
+		}
+	}
+	switch db.horizons.judge(v, &rec, from) {
+	case replica.Take:
+		return rec, replica.OK
+	case replica.Ignore:
+		return lsm.Record{}, replica.OK
+	}
+	// A hint of siblings of which one is old: whoever has them exchanges them.
+	return lsm.Record{}, replica.Behind
 }
 
 // serveHint keeps hints for other nodes, and answers when they are durable.

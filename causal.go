@@ -205,10 +205,19 @@ func (db *DB) applyCausal(ctx context.Context, v *view, w *causalWrite, seen vcl
 	// The key is free when the log has answered, which may be after the caller is
 	// gone.
 	synced := make(chan error, 1)
-	db.tree.Submit([]lsm.Record{rec}, func(err error) {
+	turn := db.horizons.passing.enter()
+	late := step.dot.Stamp <= db.horizons.of(v).at(v.ring.Partition(rec.Token)).Promised
+	if !late {
+		db.tree.Submit([]lsm.Record{rec}, func(err error) {
+			unlock()
+			synced <- err
+		})
+	}
+	db.horizons.passing.leave(turn)
+	if late {
 		unlock()
-		synced <- err
-	})
+		return causalStep{}, refusal{errBehind}
+	}
 	timeout := time.NewTimer(deadline.Sub(now()))
 	defer timeout.Stop()
 	select {

@@ -8,9 +8,13 @@ var defences = struct {
 	Restamp   bool // of writes that an owner calls superseded (I4)
 	Hints     bool // for owners that missed a write (I3)
 	Exchange  bool // between owners (I3)
+	Rounds    bool // so that tombstones go
+	// Promise: records behind what was promised are refused, and Merge: owners merge
+	// before they record a horizon (I5).
+	Promise, Merge bool
 	// FreshActors: a start draws its actor of causal writes anew (I6).
 	FreshActors bool
 	// KeyLocks: causal writes of a key take turns at their coordinator, and
 	// SyncFirst: they are stored there before they are sent (causal-chain).
 	KeyLocks, SyncFirst bool
-}{true, true, true, true, true, true, true}
+}{true, true, true, true, true, true, true, true, true, true}

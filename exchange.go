@@ -2,7 +2,6 @@ package kvstore
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -84,7 +83,7 @@ func (db *DB) take(c *comparison, limit int) (s *shot, read int, err error) {
 		}
 		read++
 		p := v.ring.Partition(rec.Token)
-		if p >= len(c.floors) || !c.compared(p) || rec.Max.Stamp > c.cut || c.routine && !c.floors[p].Less(rec.Max) || gone(&rec, c.floors[p]) {
+		if p >= len(c.floors) || !c.compared(p) || rec.Min.Stamp > c.cut || c.routine && !c.floors[p].Less(rec.Max) || gone(&rec, c.floors[p]) {
 			continue
 		}
 		if n := len(s.tokens); n >= limit && s.tokens[n-1] < rec.Token {
@@ -124,7 +123,7 @@ func gone(rec *lsm.Record, floor vclock.Dot) bool {
 		return false
 	}
 	expired := rec.Deadline > 0 && rec.Deadline < vclock.StampTime(floor.Stamp).UnixMilli()
-	return rec.Kind == lsm.Tombstone || rec.Kind == lsm.Value && expired
+	return rec.Kind == lsm.Value && expired || fromEngine(*rec).Deleted()
 }
 
 // shared reports, for this node and the member with that UID, which partitions both
@@ -140,12 +139,9 @@ func (v *view) shared(uid uint64) func(p int) bool {
 	}
 }
 
-// floors are this node's horizons, by partition.
-func (db *DB) floors(v *view) []vclock.Dot { return make([]vclock.Dot, v.ring.Partitions()) }
-
 // An exchangeResult is what one comparison came to.
 type exchangeResult struct {
-	end            uint64 // of the range that was compared
+	end, last      uint64 // of the range that was compared, and of what was asked for
 	read           int    // own records looked at
 	tokens         int    // that differed
 	sent, received int    // records
@@ -159,21 +155,34 @@ type conversation struct {
 	uid     uint64
 	peer    *peer
 	session uint64
+	own     []vclock.Dot // this node's horizons when it began
 	result  exchangeResult
 	stop    <-chan struct{} // ends waits, besides db.stop
 }
 
-// exchange compares records from a token on, as far as maxCompared reaches, with the
-// member of that UID, and brings each side what it lacks. A nil list of partitions is
-// all that both own.
-func (db *DB) exchange(stop <-chan struct{}, uid uint64, routine bool, from uint64, partitions []uint32) (exchangeResult, error) {
+// An exchangePiece is what one exchange compares: records from a token on, as far as
+// maxCompared reaches.
+type exchangePiece struct {
+	routine    bool // only what is above the horizon
+	from       uint64
+	partitions []uint32 // ascending; nil: all that both own
+	cut        uint64   // the highest stamp; 0: a moment ago
+}
+
+// exchange compares a piece with the member of that UID, and brings each side what it
+// lacks.
+func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (exchangeResult, error) {
 	v := db.view.Load()
+	routine, from, partitions := piece.routine, piece.from, piece.partitions
 	x := &conversation{db: db, v: v, uid: uid, peer: db.reach(uid), stop: stop}
 	if x.peer == nil {
 		return x.result, errDown
 	}
-	c := &comparison{Range: merkle.Range{Lo: from, Hi: systemToken - 1}, routine: routine, floors: db.floors(v), compared: v.shared(uid)}
-	c.cut = vclock.NewStamp(db.opts.Clock().Add(-db.opts.MaxClockOffset - cutMargin))
+	c := &comparison{Range: merkle.Range{Lo: from, Hi: systemToken - 1}, routine: routine, cut: piece.cut, floors: db.horizons.floors(v), compared: v.shared(uid)}
+	x.own = slices.Clone(c.floors)
+	if c.cut == 0 {
+		c.cut = vclock.NewStamp(db.opts.Clock().Add(-db.opts.MaxClockOffset - cutMargin))
+	}
 	var bits []byte
 	if partitions != nil {
 		bits = bitmap(partitions, v.ring.Partitions())
@@ -182,6 +191,7 @@ func (db *DB) exchange(stop <-chan struct{}, uid uint64, routine bool, from uint
 		_, c.Hi = v.ring.Range(int(partitions[len(partitions)-1]))
 		c.Lo, c.Hi = max(c.Lo, from), min(c.Hi, systemToken-1)
 	}
+	x.result.last = c.Hi
 	err := x.run(c, bits)
 	x.result.end = c.Hi
 	db.metrics.exchanged(&x.result, err)
@@ -330,7 +340,6 @@ func (x *conversation) settle(c *comparison, tokens []uint64) error {
 			msg = replica.AppendTokenVersions(msg, &t)
 			n++
 		}
-		began := x.db.horizons.mark()
 		body, err := x.ask(replica.OpExchange, msg)
 		if err != nil {
 			return err
@@ -343,7 +352,7 @@ func (x *conversation) settle(c *comparison, tokens []uint64) error {
 			err = replica.ErrMalformed
 		}
 		if err == nil {
-			err = x.receive(m.Records, began)
+			err = x.receive(m.Records)
 		}
 		if err == nil {
 			err = x.send(c, m.Wanted)
@@ -378,7 +387,7 @@ func (db *DB) atToken(c *comparison, token uint64) ([]replica.KeyRecord, error) 
 }
 
 // receive joins what the other side had and this one lacked.
-func (x *conversation) receive(records []replica.KeyRecord, began horizonMark) error {
+func (x *conversation) receive(records []replica.KeyRecord) error {
 	if len(records) == 0 {
 		return nil
 	}
@@ -386,7 +395,7 @@ func (x *conversation) receive(records []replica.KeyRecord, began horizonMark) e
 	if !x.db.acceptData(x.v) {
 		return errStale
 	}
-	n, err := x.db.joinExchanged(x.v, &b, began)
+	n, err := x.db.joinExchanged(x.v, &b, x.own)
 	x.result.received += n
 	return err
 }
@@ -395,7 +404,7 @@ func (x *conversation) receive(records []replica.KeyRecord, began horizonMark) e
 // side takes them.
 func (x *conversation) send(c *comparison, keys [][]byte) error {
 	for len(keys) > 0 {
-		b := replica.Batch{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), Exchanged: true}
+		b := replica.Batch{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), Exchanged: true, Session: x.session}
 		size := 0
 		for len(keys) > 0 && len(b.Records) < replica.BatchRecords {
 			rec, ok, err := x.db.tree.Read(keys[0])
@@ -593,7 +602,7 @@ func (x *exchanges) step() {
 	if !w.Routine {
 		partitions = w.Partitions
 	}
-	r, err := x.db.exchange(x.db.stop, w.Peer, w.Routine, w.From, partitions)
+	r, err := x.db.exchange(x.db.stop, w.Peer, exchangePiece{routine: w.Routine, from: w.From, partitions: partitions})
 	if err != nil {
 		x.rota.Failed(now(), w)
 		x.db.opts.Logger.Debug("kvstore: exchange", "peer", w.Peer, "err", err)
@@ -627,12 +636,17 @@ func (v *view) mates() map[uint64][]uint32 {
 }
 
 // others are the UIDs of the owners of partition p but for this node.
-func (v *view) others(p int) []uint64 {
+func (v *view) others(p int) []uint64 { return v.uids(p, false) }
+
+// uids are the UIDs of the owners of partition p, ascending, with this node's or
+// without.
+func (v *view) uids(p int, self bool) []uint64 {
 	var out []uint64
 	for _, i := range v.ring.Owners(p) {
-		if n := &v.nodes[i]; n.peer != nil {
+		if n := &v.nodes[i]; self || n.peer != nil {
 			out = append(out, n.uid)
 		}
 	}
-	return slices.SortedFunc(slices.Values(out), cmp.Compare[uint64])
+	slices.Sort(out)
+	return out
 }

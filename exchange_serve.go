@@ -1,12 +1,14 @@
 package kvstore
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/merkle"
 	"example.com/kvstore/replica"
+	"example.com/kvstore/vclock"
 )
 
 const (
@@ -23,6 +25,7 @@ const (
 // A session is an exchange that another node asked for, as the answerer keeps it.
 type session struct {
 	comparison
+	own  []vclock.Dot // this node's horizons when it was opened
 	shot *shot
 	tree *merkle.Tree
 	used time.Time
@@ -133,7 +136,8 @@ func (db *DB) serveOpen(s served) {
 		db.refuse(s.to, replica.Overloaded)
 		return
 	}
-	built := &session{comparison: comparison{Range: o.Range, routine: o.Routine, cut: o.Cut, floors: db.floors(v), compared: v.shared(o.From)}}
+	built := &session{comparison: comparison{Range: o.Range, routine: o.Routine, cut: o.Cut, floors: db.horizons.floors(v), compared: v.shared(o.From)}}
+	built.own = slices.Clone(built.floors)
 	if len(o.Partitions) > 0 {
 		built.compared = within(o.Partitions, built.compared)
 	}
@@ -218,17 +222,34 @@ func (db *DB) answerVersions(s served, o *session, rest []byte) {
 	s.to.Reply(m.Append(nil), nil)
 }
 
-// joinExchanged joins records that another owner held when it was asked, unless they
-// may not be taken any more. It gives how many.
-func (db *DB) joinExchanged(v *view, b *replica.Batch, began horizonMark) (int, error) {
+// joinExchanged joins records that another owner held when it was asked, at which time
+// this node had the given horizons, and returns when they are synced. It gives how
+// many. A record that may not be taken any more is an error.
+func (db *DB) joinExchanged(v *view, b *replica.Batch, own []vclock.Dot) (int, error) {
 	var batch []lsm.Record
+	synced := make(chan error, 1)
+	turn := db.horizons.passing.enter()
+	var refused replica.Status
 	for i := range b.Records {
-		if rec, status := db.admitRecord(v, b, &b.Records[i]); status == replica.OK {
+		rec, status := db.admitRecord(v, b, &b.Records[i], own)
+		switch {
+		case status != replica.OK:
+			refused = status
+		case !rec.Max.IsZero():
 			batch = append(batch, rec)
 		}
 	}
-	if len(batch) == 0 {
-		return 0, nil
+	if len(batch) > 0 {
+		db.tree.Submit(batch, func(err error) { synced <- err })
 	}
-	return len(batch), engineError(db.tree.Apply(batch))
+	db.horizons.passing.leave(turn)
+	if len(batch) > 0 {
+		if err := <-synced; err != nil {
+			return 0, engineError(err)
+		}
+	}
+	if refused != replica.OK {
+		return len(batch), statusError(refused)
+	}
+	return len(batch), nil
 }

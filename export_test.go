@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"time"
 
@@ -65,4 +66,19 @@ func Fill(db *DB, now time.Time, n, size int, change func(i int, stamp uint64) u
 		}
 	}
 	return nil
+}
+
+// Compact has a node's engine purge what it may.
+func Compact(db *DB) error { return db.tree.Compact(context.Background()) }
+
+// Exchange runs one routine exchange with each peer and gives the bytes moved.
+func Exchange(db *DB) (bytes int, err error) {
+	for uid := range db.view.Load().mates() {
+		r, err := db.exchange(nil, uid, exchangePiece{routine: true})
+		if err != nil {
+			return 0, err
+		}
+		bytes += r.bytes
+	}
+	return bytes, nil
 }

@@ -20,6 +20,9 @@ type Item struct {
 
 	found    bool
 	siblings []Item
+	// forgotten is a stamp: where there is no value and no version, all that was
+	// written of the key up to it was deleted, and the deletes forgotten.
+	forgotten uint64
 }
 
 // Found reports whether the key has a value. A Get of a deleted key gives

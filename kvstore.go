@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"math/rand/v2"
 	"path"
 	"sync"
@@ -19,7 +18,6 @@ import (
 	"example.com/kvstore/ring"
 	"example.com/kvstore/topology"
 	"example.com/kvstore/transport"
-	"example.com/kvstore/vclock"
 )
 
 // A DB is an open node: storage, replica and coordinator. All methods may be
@@ -45,7 +43,7 @@ type DB struct {
 	salts     atomic.Uint64
 	exchanges *exchanges
 	sessions  sessions
-	horizons  horizons
+	horizons  *horizons
 
 	view   atomic.Pointer[view] // nil until the first epoch is known
 	gate   *gate                // the callers' calls
@@ -103,6 +101,7 @@ func Open(dir string, o *Options) (*DB, error) {
 		stop:         make(chan struct{}),
 	}
 	db.hints, db.exchanges = newHints(db), newExchanges(db)
+	db.horizons = newHorizons(db)
 	db.sessions.mu.open = map[uint64]*session{}
 	db.intake.mu.bucket = replica.NewBucket(intakeRate, intakeBurst)
 	db.background, db.cancel = context.WithCancel(context.Background())
@@ -128,6 +127,7 @@ func Open(dir string, o *Options) (*DB, error) {
 	db.loops.Go(db.sweep)
 	db.loops.Go(db.hints.loop)
 	db.loops.Go(db.exchanges.loop)
+	db.loops.Go(db.horizons.loop)
 	db.loops.Go(func() { db.members.seeds.watch(db.background, db.opts.Logger) })
 	return db, nil
 }
@@ -150,12 +150,7 @@ func (db *DB) open(dir string) error {
 		Logger:         db.opts.Logger,
 		// Tombstones are kept until the owners can prove that all of them have
 		// what they cover.
-		Horizon: func(token uint64) vclock.Dot {
-			if token == systemToken {
-				return vclock.Dot{Stamp: math.MaxUint64, Actor: math.MaxUint64} // its keys have one writer each
-			}
-			return vclock.Dot{}
-		},
+		Horizon: db.horizons.purge,
 	})
 	if err != nil {
 		return openError(dir, err)
@@ -258,6 +253,11 @@ func (db *DB) meet(dir string) error {
 	chain, err := db.sys.chain()
 	if err != nil {
 		return openError(dir, err)
+	}
+	if n := len(chain); n > 0 {
+		if err := db.horizons.load(chain[n-1].Ring.Partitions()); err != nil {
+			return openError(dir, err)
+		}
 	}
 	state, err := db.sys.get(sysTopology)
 	if err != nil {

@@ -27,6 +27,7 @@ type counters struct {
 	exchanges, failedExchanges       atomic.Uint64
 	exchangeBytes, exchangeTokens    atomic.Uint64
 	exchangedSent, exchangedReceived atomic.Uint64
+	rounds, failedRounds, rereads    atomic.Uint64
 }
 
 // exchanged counts an exchange.
@@ -77,6 +78,10 @@ type Metrics struct {
 	// ExchangeBytes; they found ExchangeTokens tokens different, and brought
 	// ExchangedSent records to others and ExchangedReceived here.
 	Exchanges, FailedExchanges, ExchangeBytes, ExchangeTokens, ExchangedSent, ExchangedReceived uint64
+	// Rounds raised the horizon of some of this node's partitions; FailedRounds were
+	// driven by this node and came to nothing. Rereads were needed for records that
+	// came late.
+	Rounds, FailedRounds, Rereads uint64
 	// NeedExchange are partitions of which this node has to compare its copy.
 	NeedExchange int
 	// PendingHints are stored now, for other nodes, in PendingHintBytes.
@@ -102,6 +107,7 @@ func (db *DB) Metrics() Metrics {
 	}
 	m.Exchanges, m.FailedExchanges, m.ExchangeBytes = c.exchanges.Load(), c.failedExchanges.Load(), c.exchangeBytes.Load()
 	m.ExchangeTokens, m.ExchangedSent, m.ExchangedReceived = c.exchangeTokens.Load(), c.exchangedSent.Load(), c.exchangedReceived.Load()
+	m.Rounds, m.FailedRounds, m.Rereads = c.rounds.Load(), c.failedRounds.Load(), c.rereads.Load()
 	m.NeedExchange = db.exchanges.waiting()
 	for _, h := range *db.hints.pending.Load() {
 		m.PendingHints += h.Hints
@@ -126,6 +132,7 @@ func (m Metrics) String() string {
 		m.HintsKept, m.HintsDelivered, m.HintsRefused, m.HintsDropped, m.PendingHints, m.PendingHintBytes)
 	fmt.Fprintf(&b, "  exchanges %d (%d failed), %d bytes, %d tokens differed, %d records sent, %d received, %d partitions in need\n",
 		m.Exchanges, m.FailedExchanges, m.ExchangeBytes, m.ExchangeTokens, m.ExchangedSent, m.ExchangedReceived, m.NeedExchange)
+	fmt.Fprintf(&b, "  rounds   %d (%d failed), %d re-reads\n", m.Rounds, m.FailedRounds, m.Rereads)
 	b.WriteString(m.Engine.String())
 	b.WriteString(m.Transport.String())
 	return b.String()

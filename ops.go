@@ -320,6 +320,7 @@ func (db *DB) get(ctx context.Context, key string, level Consistency, raw *repli
 			if err == nil {
 				keep(raw, out.joined)
 				it, err = db.opts.Conflicts.newItem(key, out.joined, db.opts.Clock())
+				it.forgotten = out.forgotten()
 			}
 			c.release()
 			if out.epoch = epoch; err == nil || errors.Is(err, ErrNotFound) || epoch <= v.epoch.Number {
@@ -405,12 +406,15 @@ func (db *DB) deadline(ctx context.Context) (time.Time, error) {
 func (db *DB) getLocal(key string, raw *replica.Record) (Item, error) {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
+	horizon := db.horizons.covers(lsm.Token(bytesOf(key))).Stamp // as it was before the read
 	rec, err := db.readLocal(bytesOf(key), buf)
 	if err != nil {
 		return Item{Key: key}, err
 	}
 	keep(raw, rec)
-	return db.opts.Conflicts.newItem(key, rec, db.opts.Clock())
+	it, err := db.opts.Conflicts.newItem(key, rec, db.opts.Clock())
+	it.forgotten = readResult{joined: rec, horizon: horizon}.forgotten()
+	return it, err
 }
 
 // keep copies a record whose memory will be re-used, if somebody wants it.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
 )
 
@@ -55,6 +56,15 @@ type readResult struct {
 	damaged bool
 	epoch   uint64
 	answers int
+	horizon uint64 // of an owner that holds nothing
+}
+
+// forgotten is the item's.
+func (r readResult) forgotten() uint64 {
+	if r.joined.Found() {
+		return 0
+	}
+	return r.horizon
 }
 
 // read asks targets, in their order, until need have answered.
@@ -148,12 +158,13 @@ func (c *readCall) deadline() time.Time {
 // askSelf reads the own copy on the caller's goroutine if memory knows it. A disk
 // may take longer than the caller's deadline.
 func (c *readCall) askSelf(i int) {
+	horizon := c.db.horizons.covers(lsm.Token(c.key)) // as it was before the read
 	rec, certain := c.db.readMemory(c.key, &c.own)
 	if !certain {
 		c.askSelfElsewhere(i)
 		return
 	}
-	if c.note(i, replica.Reply{Record: rec}, nil) {
+	if c.note(i, replica.Reply{Record: rec, Dot: horizon}, nil) {
 		c.ask(c.next())
 	}
 }
@@ -166,8 +177,9 @@ func (c *readCall) askSelfElsewhere(i int) {
 	if !c.db.workers.run(func() {
 		defer c.release()
 		var own []byte
+		horizon := c.db.horizons.covers(lsm.Token(key))
 		rec, err := c.db.readLocal(key, &own)
-		if c.note(i, replica.Reply{Record: rec}, err) {
+		if c.note(i, replica.Reply{Record: rec, Dot: horizon}, err) {
 			c.ask(c.next())
 		}
 	}) {
@@ -214,7 +226,11 @@ func (c *readCall) note(i int, p replica.Reply, err error) (askNext bool) {
 	case err == nil:
 		c.mu.values[i] = append(c.mu.values[i][:0], p.Record.Value...)
 		p.Record.Value = c.mu.values[i]
-		c.mu.state.Answer(i, p.Record)
+		if p.Record.Found() {
+			c.mu.state.Answer(i, p.Record)
+		} else {
+			c.mu.state.Absent(i, p.Dot.Stamp)
+		}
 	case errors.Is(err, errDamaged):
 		c.mu.state.Damaged(i)
 	default:
@@ -238,7 +254,7 @@ func (c *readCall) end(decided bool) readResult {
 	s := &c.mu.state
 	settled := s.Settle()
 	out := readResult{settled: settled, Verdict: s.Verdict(), joined: s.Joined(), count: s.Holders(), agreed: s.Agreed(),
-		damaged: s.AllDamaged(), epoch: c.mu.epoch, answers: s.Answered()}
+		damaged: s.AllDamaged(), epoch: c.mu.epoch, answers: s.Answered(), horizon: s.Horizon()}
 	for i := range c.targets {
 		if s.Holds(i) {
 			out.holders |= 1 << i

@@ -90,7 +90,7 @@ func (db *DB) repairWith(ctx context.Context, v *view, n viewNode, partitions []
 	return func(yield func(Progress, error) bool) {
 		progress := Progress{Node: n.id, Total: len(partitions)}
 		for from := uint64(0); ; {
-			r, err := db.exchange(ctx.Done(), n.uid, false, from, partitions)
+			r, err := db.exchange(ctx.Done(), n.uid, exchangePiece{from: from, partitions: partitions})
 			progress.Differed, progress.Sent, progress.Received, progress.Bytes = r.tokens, r.sent, r.received, r.bytes
 			if err != nil {
 				yield(progress, fmt.Errorf("kvstore: repair with %s: %w", n.id, err))

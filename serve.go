@@ -8,6 +8,7 @@ import (
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
 	"example.com/kvstore/transport"
+	"example.com/kvstore/vclock"
 )
 
 // This file is the replica: it answers what coordinators ask.
@@ -31,7 +32,7 @@ func (db *DB) handle(r *transport.Request) {
 		return
 	}
 	switch r.Op {
-	case replica.OpWrite, replica.OpRead, replica.OpCausal, replica.OpForward, replica.OpReadMany, replica.OpWriteMany, replica.OpScan, replica.OpHint, replica.OpBatch, replica.OpNeeds, replica.OpExchange:
+	case replica.OpWrite, replica.OpRead, replica.OpCausal, replica.OpForward, replica.OpReadMany, replica.OpWriteMany, replica.OpScan, replica.OpHint, replica.OpBatch, replica.OpNeeds, replica.OpExchange, replica.OpRound:
 		s := served{op: r.Op, body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder}
 		if limit := now().Add(db.opts.MaxRequest); limit.Before(s.deadline) {
 			s.deadline = limit
@@ -68,6 +69,8 @@ func (db *DB) serve(s served) {
 		db.serveScan(s)
 	case replica.OpExchange:
 		db.serveExchange(s)
+	case replica.OpRound:
+		db.serveRound(s)
 	default:
 		db.serveRead(s)
 	}
@@ -207,7 +210,26 @@ func (db *DB) serveWrite(s served) {
 		rec.Key, rec.Value = bytes.Clone(rec.Key), bytes.Clone(rec.Value)
 	}
 	w.to, w.repair, w.causal, w.record[0] = s.to, q.Repair, causal, rec
-	db.tree.Submit(w.record[:], w.done)
+	from := replica.Fresh
+	if q.Repair {
+		from = replica.WrittenBack
+	}
+	turn := db.horizons.passing.enter()
+	judgement := db.horizons.judge(v, &rec, from)
+	if judgement == replica.Take {
+		db.tree.Submit(w.record[:], w.done)
+	}
+	db.horizons.passing.leave(turn)
+	switch judgement {
+	case replica.Refuse:
+		w.free()
+		db.refuse(s.to, replica.Behind)
+	case replica.Ignore: // its horizon covers it
+		w.free()
+		db.answer(s.to, replica.OK)
+	case replica.Reread:
+		db.reread(v, s, w)
+	}
 }
 
 // synced answers the coordinator. After a sync it runs on the log's goroutine,
@@ -266,7 +288,7 @@ func (db *DB) answerBeside(r transport.Responder, sent, rec lsm.Record) {
 	if fromEngine(rec).Same(fromEngine(sent)) {
 		rec = lsm.Record{}
 	}
-	db.answerRead(r, rec, !rec.Max.IsZero(), false)
+	db.answerRead(r, rec, !rec.Max.IsZero(), false, vclock.Dot{})
 }
 
 // scratch is memory for one read's key and value; larger ones are allocated.
@@ -291,20 +313,22 @@ func (db *DB) serveRead(s served) {
 	token := lsm.Token(q.Key)
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
+	horizon := db.horizons.covers(token) // as it was before the read
 	rec, found, certain := db.tree.ReadMemory(token, q.Key, (*buf)[:0])
 	if certain {
-		db.answerRead(s.to, rec, found, q.Digest)
+		db.answerRead(s.to, rec, found, q.Digest, horizon)
 		return
 	}
 	digest := q.Digest
 	key := append([]byte(nil), q.Key...)
 	read := func() {
+		horizon := db.horizons.covers(token)
 		rec, found, err := db.tree.ReadToken(token, key)
 		if err != nil {
 			db.refuse(s.to, errorStatus(err))
 			return
 		}
-		db.answerRead(s.to, rec, found, digest)
+		db.answerRead(s.to, rec, found, digest, horizon)
 	}
 	if s.kept {
 		read()
@@ -316,10 +340,14 @@ func (db *DB) serveRead(s served) {
 // digestAbove is the size of a value that is worth a digest.
 const digestAbove = 512
 
-func (db *DB) answerRead(r transport.Responder, rec lsm.Record, found, digest bool) {
+// answerRead answers with what is here of a key, or, where there is nothing, with the
+// horizon behind which that is as good as a delete. It is that of before the read.
+func (db *DB) answerRead(r transport.Responder, rec lsm.Record, found, digest bool, horizon vclock.Dot) {
 	p := replica.Reply{Stamp: db.clock.Now(), Epoch: db.view.Load().epoch.Number}
 	if found {
 		p.Record = fromEngine(rec)
+	} else {
+		p.Dot = horizon
 	}
 	if digest && len(p.Record.Value) > digestAbove {
 		p.Record = p.Record.AsDigest()

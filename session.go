@@ -141,6 +141,9 @@ func (db *DB) read(ctx context.Context, key string, level Consistency, raw *repl
 		if err != nil && !isAny(err, ErrNotFound) {
 			return it, err
 		}
+		if it.forgotten > 0 && s.max(key).Stamp <= it.forgotten {
+			return it, err // what the session has seen was deleted since
+		}
 		if s.covered(key, it.Version.seen) {
 			s.note(key, it.Version.seen)
 			return it, err

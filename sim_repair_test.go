@@ -37,6 +37,7 @@ func TestSimRepairBytes(t *testing.T) {
 		keys = 1_000_000
 	}
 	off(t, &kvstore.Defences.Exchange)
+	off(t, &kvstore.Defences.Rounds)
 	for _, tt := range []struct {
 		name   string
 		differ int

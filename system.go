@@ -27,6 +27,8 @@ const (
 	sysTopology = "topology/state" // the agent's, opaque
 	sysEpoch    = "epoch/"         // + number, 20 decimal digits: topology.Epoch
 	sysExchange = "exchange/"      // + partition, 5 decimal digits, 8 bytes: the epoch in which the need was noted
+	sysHorizon  = "horizon/"       // + partition / 64, 5 decimal digits: (promised 8, recorded 8)*
+	sysMerged   = "horizon/merged" // 8 bytes: the round that was last merged here
 	// replica.HintPrefix and replica.MarkPrefix: what is kept for other nodes.
 )
 

@@ -132,7 +132,7 @@ func (c *writeCall) writeSelf(v *view, key []byte, rec replica.Record, deadline 
 	}
 	c.refs.Add(1)
 	if c.db.acceptData(v) {
-		c.submit(r)
+		c.submit(v, r, deadline)
 		return
 	}
 	// An epoch is being agreed: the caller may be gone when that is over.
@@ -147,7 +147,7 @@ func (c *writeCall) writeSelf(v *view, key []byte, rec replica.Record, deadline 
 			c.answer(c.self, replica.Reply{Status: replica.Stale, Epoch: c.db.view.Load().epoch.Number})
 			c.release()
 		default:
-			c.submit(r)
+			c.submit(v, r, deadline)
 		}
 	}) {
 		c.fail(c.self, ErrOverloaded, false)
@@ -155,10 +155,37 @@ func (c *writeCall) writeSelf(v *view, key []byte, rec replica.Record, deadline 
 	}
 }
 
-// submit gives a record to the own log, which drops the reference taken for it.
-func (c *writeCall) submit(r lsm.Record) {
+// submit gives a record to the own log, which drops the reference taken for it,
+// unless it comes too late.
+func (c *writeCall) submit(v *view, r lsm.Record, deadline time.Time) {
 	c.record[0] = r
-	c.db.tree.Submit(c.record[:], c.local)
+	from := replica.Fresh
+	if c.repair {
+		from = replica.WrittenBack
+	}
+	turn := c.db.horizons.passing.enter()
+	judgement := c.db.horizons.judge(v, &r, from)
+	if judgement == replica.Take {
+		c.db.tree.Submit(c.record[:], c.local)
+	}
+	c.db.horizons.passing.leave(turn)
+	switch judgement {
+	case replica.Refuse:
+		c.fail(c.self, errBehind, false)
+		c.release()
+	case replica.Ignore: // the own horizon covers it
+		c.answer(c.self, replica.Reply{Status: replica.OK})
+		c.release()
+	case replica.Reread:
+		r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
+		if !c.db.workers.run(func() {
+			c.answer(c.self, replica.Reply{Status: c.db.takeLate(v, r, deadline)})
+			c.release()
+		}) {
+			c.fail(c.self, ErrOverloaded, false)
+			c.release()
+		}
+	}
 }
 
 // begin takes the call into use with one reference, the coordinator's.

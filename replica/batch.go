@@ -26,17 +26,19 @@ func (r *KeyRecord) Size() int { return keyRecordHead + len(r.Key) + len(r.Value
 // A Batch is records on their way to one owner, for it to join with its own: hints
 // that are replayed, or what an exchange found missing.
 //
-//	to 8 | epoch 8 | stamp 8 | flags 1 | count 2 | record*
+//	to 8 | epoch 8 | stamp 8 | session 8 | flags 1 | count 2 | record*
 //	record = key length 2 | value length 4 | flags 1 | stamp 8 | actor 8 | deadline 8 | key | value
 type Batch struct {
 	To, Epoch, Stamp uint64 // as in a Request
-	// Exchanged records come from an owner that holds them; others are hints.
+	// Exchanged records were asked for in the receiver's Session, by an owner that
+	// holds them; others are hints.
 	Exchanged bool
+	Session   uint64
 	Records   []KeyRecord
 }
 
 const (
-	batchHead     = 8 + 8 + 8 + 1 + 2
+	batchHead     = 8 + 8 + 8 + 8 + 1 + 2
 	flagExchanged = 1 << 0
 )
 
@@ -45,6 +47,7 @@ func (b *Batch) Append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, b.To)
 	dst = binary.LittleEndian.AppendUint64(dst, b.Epoch)
 	dst = binary.LittleEndian.AppendUint64(dst, b.Stamp)
+	dst = binary.LittleEndian.AppendUint64(dst, b.Session)
 	flags := byte(0)
 	if b.Exchanged {
 		flags |= flagExchanged
@@ -66,16 +69,17 @@ func appendKeyRecord(dst []byte, r *KeyRecord) []byte {
 
 // DecodeBatch decodes a batch. Keys and values alias b.
 func DecodeBatch(b []byte) (Batch, error) {
-	if len(b) < batchHead || b[24]&^flagExchanged != 0 {
+	if len(b) < batchHead || b[32]&^flagExchanged != 0 {
 		return Batch{}, ErrMalformed
 	}
 	d := Batch{
 		To:        binary.LittleEndian.Uint64(b),
 		Epoch:     binary.LittleEndian.Uint64(b[8:]),
 		Stamp:     binary.LittleEndian.Uint64(b[16:]),
-		Exchanged: b[24]&flagExchanged != 0,
+		Session:   binary.LittleEndian.Uint64(b[24:]),
+		Exchanged: b[32]&flagExchanged != 0,
 	}
-	n := int(binary.LittleEndian.Uint16(b[25:]))
+	n := int(binary.LittleEndian.Uint16(b[33:]))
 	if n == 0 || n > BatchRecords {
 		return Batch{}, ErrMalformed
 	}

@@ -22,10 +22,10 @@ func drawKeyRecord(t *rapid.T) replica.KeyRecord {
 // sent, and every cut of them is refused.
 func TestBatchRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := replica.Batch{To: 1, Epoch: 2, Stamp: 3, Exchanged: rapid.Bool().Draw(t, "exchanged"),
+		b := replica.Batch{To: 1, Epoch: 2, Stamp: 3, Session: 4, Exchanged: rapid.Bool().Draw(t, "exchanged"),
 			Records: rapid.SliceOfN(rapid.Custom(drawKeyRecord), 1, 5).Draw(t, "records")}
 		bytes := b.Append(nil)
-		size := 27
+		size := 35
 		for i := range b.Records {
 			size += b.Records[i].Size()
 		}

@@ -14,7 +14,9 @@ type Read struct {
 	owners           int
 	answered, failed uint64
 	holders, damaged uint64
+	absent           uint64 // answered that they hold nothing
 	joined           Record
+	recorded         [MaxOwners]uint64 // horizons of those
 
 	digests  uint64 // owners in answered that gave a digest; not in holders
 	digested [maxDigests]struct {
@@ -64,6 +66,40 @@ func (r *Read) Answer(i int, rec Record) {
 	if joined.Same(rec) {
 		r.holders |= bit
 	}
+}
+
+// Absent notes that owner i holds nothing, and the horizon that it has recorded:
+// behind that, absent is as good as a delete.
+func (r *Read) Absent(i int, recorded uint64) {
+	r.Answer(i, Record{})
+	if r.answered>>i&1 == 1 {
+		r.absent |= 1 << i
+		r.recorded[i] = recorded
+	}
+}
+
+// Horizon is the highest horizon of the owners that hold nothing, 0 when none does.
+func (r *Read) Horizon() (top uint64) {
+	for i := range r.owners {
+		if r.absent>>i&1 == 1 {
+			top = max(top, r.recorded[i])
+		}
+	}
+	return top
+}
+
+// holding are the owners that hold the joined record, or have had it and forgotten it.
+func (r *Read) holding() uint64 {
+	all := r.holders
+	if r.absent&^all == 0 || !r.joined.Deleted() {
+		return all
+	}
+	for i := range r.owners {
+		if r.absent>>i&1 == 1 && (Horizon{Recorded: r.recorded[i]}).Covers(r.joined.Dot) {
+			all |= 1 << i
+		}
+	}
+	return all
 }
 
 // Fail notes that owner i will not answer.
@@ -122,16 +158,16 @@ func (r *Read) Joined() Record { return r.joined }
 func (r *Read) Answered() int { return count(r.answered) }
 
 // Holders is the number of owners known to hold the joined record.
-func (r *Read) Holders() int { return count(r.holders) }
+func (r *Read) Holders() int { return count(r.holding()) }
 
 // Holds reports whether owner i is known to hold the joined record.
-func (r *Read) Holds(i int) bool { return r.holders>>i&1 == 1 }
+func (r *Read) Holds(i int) bool { return r.holding()>>i&1 == 1 }
 
 // Stale reports whether owner i answered and holds less than the join.
-func (r *Read) Stale(i int) bool { return r.answered&^r.holders>>i&1 == 1 }
+func (r *Read) Stale(i int) bool { return r.answered&^r.holding()>>i&1 == 1 }
 
 // AllDamaged reports whether every owner found its copy damaged.
 func (r *Read) AllDamaged() bool { return count(r.damaged) == r.owners }
 
 // Agreed reports whether every owner that answered holds the same.
-func (r *Read) Agreed() bool { return r.holders == r.answered }
+func (r *Read) Agreed() bool { return r.holding() == r.answered }

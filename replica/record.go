@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"example.com/kvstore/vclock"
 )
@@ -41,6 +42,15 @@ func (r Record) AsDigest() Record {
 
 // Found reports whether the replica holds anything, a tombstone included.
 func (r Record) Found() bool { return !r.Dot.IsZero() }
+
+// Deleted reports whether the record holds nothing but deletes.
+func (r Record) Deleted() bool {
+	if !r.Causal {
+		return r.Tombstone
+	}
+	s, err := vclock.DecodeSet(r.Value)
+	return err == nil && !slices.ContainsFunc(s.Siblings, func(b vclock.Sibling) bool { return !b.Tombstone })
+}
 
 // Expired reports whether the value's deadline has passed at the coordinator's
 // wall clock (Unix milliseconds).

@@ -22,6 +22,7 @@ const (
 	OpNeeds Op = 42 // Needs, answered by a Reply when they are noted durably
 
 	OpExchange Op = 43 // see OpenExchange
+	OpRound    Op = 44 // RoundStep, answered by a Reply when it is done
 )
 
 // Status is the first byte of a reply. Numbers are append-only.
@@ -230,7 +231,8 @@ type Reply struct {
 	Stamp uint64
 	// Epoch is the replica's.
 	Epoch uint64
-	// Dot is set for Superseded.
+	// Dot is set for Superseded, and for an OK read without a record: then it is the
+	// replica's horizon.
 	Dot vclock.Dot
 	// Record is set for an OK read.
 	Record Record

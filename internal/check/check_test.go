@@ -139,8 +139,27 @@ func TestHistories(t *testing.T) {
 			r.final[f].Version, r.final[f].Value, r.final[f].Found = r.ops[old].Version, r.ops[old].Value, true
 			return true
 		}},
+		{"", "a delete was forgotten", func(r *register) bool {
+			f := r.any(r.final, func(f check.Op) bool { return !f.Found && !f.Version.IsZero() })
+			if f >= 0 {
+				r.final[f].Version = vclock.Dot{}
+			}
+			return f >= 0
+		}},
+		{"K1", "the key is gone, and was deleted only before its last put", func(r *register) bool {
+			f := r.any(r.final, func(f check.Op) bool {
+				last := r.any(r.ops, func(o check.Op) bool { return isPut(o) && o.Key == f.Key && o.Version == f.Version })
+				return last >= 0 && r.any(r.ops, func(d check.Op) bool {
+					return d.Kind == check.Delete && d.Key == f.Key && (d.Outcome == check.Unknown || d.Outcome == check.Applied && d.End >= r.ops[last].Start)
+				}) < 0
+			})
+			if f >= 0 {
+				r.final[f].Version, r.final[f].Value, r.final[f].Found = vclock.Dot{}, nil, false
+			}
+			return f >= 0
+		}},
 		{"K1", "the key is gone", func(r *register) bool {
-			f := r.any(r.final, func(f check.Op) bool { return r.before(f) >= 0 })
+			f := r.any(r.final, func(f check.Op) bool { return r.before(f) >= 0 && !r.deletes(f.Key) })
 			if f >= 0 {
 				r.final[f].Version, r.final[f].Value, r.final[f].Found = vclock.Dot{}, nil, false
 			}
@@ -178,6 +197,9 @@ func TestHistories(t *testing.T) {
 			}
 			put := r.ops[r.before(r.ops[i])]
 			old := r.any(r.ops, func(o check.Op) bool { return isPut(o) && o.Key == put.Key && o.Version.Less(put.Version) })
+			if old < 0 && r.deletes(put.Key) {
+				return false
+			}
 			if old < 0 {
 				r.ops[i].Version, r.ops[i].Value, r.ops[i].Found = vclock.Dot{}, nil, false
 			} else {
@@ -187,7 +209,7 @@ func TestHistories(t *testing.T) {
 		}},
 		{"K2", "a read went back behind another read", func(r *register) bool {
 			i := r.any(r.ops, func(o check.Op) bool {
-				return isGet(o) && r.any(r.ops, func(p check.Op) bool {
+				return isGet(o) && !r.deletes(o.Key) && r.any(r.ops, func(p check.Op) bool {
 					return isGet(p) && p.Key == o.Key && p.End < o.Start && !p.Version.IsZero()
 				}) >= 0
 			})
@@ -303,6 +325,12 @@ func TestHistories(t *testing.T) {
 			}
 		})
 	}
+}
+
+// deletes reports whether a delete of the key may have been applied: then finding
+// nothing may be right.
+func (r *register) deletes(key string) bool {
+	return r.any(r.ops, func(o check.Op) bool { return o.Kind == check.Delete && o.Key == key && o.Outcome != check.NotApplied }) >= 0
 }
 
 func (r *register) deleteBefore(o check.Op) int {

@@ -14,13 +14,16 @@ import (
 // A plain delete does not tell its version, only that it is above all that ended
 // before it began.
 //
+// A read that finds nothing at all, not even the version of a delete, may come after
+// one that was forgotten.
+//
 // For each key the calls are swept in the order of their times, with what those
 // which ended have established. Calls that touch at one instant count as
 // concurrent.
 func Dominance(history []Op) []Violation {
 	var violations []Violation
 	for _, ops := range byKey(history) {
-		violations = append(violations, forward("K2", ops, func(o *Op) bool { return o.Strict })...)
+		violations = append(violations, forward("K2", ops, ops, func(o *Op) bool { return o.Strict })...)
 	}
 	return violations
 }
@@ -42,7 +45,7 @@ func Sessions(history []Op) []Violation {
 			}
 		}
 		for _, client := range order {
-			violations = append(violations, forward("K3", clients[client], func(*Op) bool { return true })...)
+			violations = append(violations, forward("K3", ops, clients[client], func(*Op) bool { return true })...)
 		}
 	}
 	return violations
@@ -77,8 +80,9 @@ func (e *established) max() vclock.Dot {
 	return top
 }
 
-// forward checks that calls of one key only go forward, those that count.
-func forward(rule string, ops []Op, counts func(*Op) bool) []Violation {
+// forward checks that calls of one key only go forward, those of ops that count. All
+// are the calls of the key.
+func forward(rule string, all, ops []Op, counts func(*Op) bool) []Violation {
 	type event struct {
 		i   int
 		end bool
@@ -119,7 +123,7 @@ func forward(rule string, ops []Op, counts func(*Op) bool) []Violation {
 		broken := false
 		switch {
 		case o.Kind == Get:
-			broken = !least.within(seen)
+			broken = !least.within(seen) && !purged(all, o)
 		case o.Replaces != nil && o.Kind == Delete:
 			seen = *o.Replaces
 		case o.Kind == Delete:

@@ -31,7 +31,7 @@ func Durability(history, final []Op) []Violation {
 				continue
 			}
 			answered = true
-			if why := contradiction(r); why != "" {
+			if why := contradiction(r); why != "" && !purged(ops, &r) {
 				violations = append(violations, Violation{"K1", r, why})
 			}
 		}

@@ -147,6 +147,25 @@ func All(history, final []Op) []Violation {
 	return append(v, Outcomes(all)...)
 }
 
+// purged reports whether a Get that found nothing at all, not even the version of a
+// delete, is explained by a delete that was forgotten since, as kvstore does when all
+// owners have it: some delete began before the Get ended, and had not ended when the
+// last of the writes began that the Get should have seen.
+func purged(ops []Op, get *Op) bool {
+	if get.Kind != Get || get.Found || !get.Version.IsZero() {
+		return false
+	}
+	var last time.Duration
+	for i := range ops {
+		if o := &ops[i]; o.Kind == Put && o.Outcome == Applied && o.End < get.Start {
+			last = max(last, o.Start)
+		}
+	}
+	return slices.ContainsFunc(ops, func(d Op) bool {
+		return d.Kind == Delete && d.Start < get.End && (d.Outcome == Unknown || d.Outcome == Applied && d.End >= last)
+	})
+}
+
 // after is the least dot above d: "at or above after(d)" is "above d".
 func after(d vclock.Dot) vclock.Dot {
 	if d.IsZero() {

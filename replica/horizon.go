@@ -1,0 +1,59 @@
+package replica
+
+import "example.com/kvstore/vclock"
+
+// A Horizon is what one owner has promised and recorded of one partition. Both are
+// stamps and stand for every dot of that stamp and below. They are durable before
+// they are acted on, and never lowered.
+//
+// Promised: nothing at or below will be taken any more that comes for the first time.
+// Recorded: all owners hold everything at or below, so that a tombstone there may be
+// forgotten.
+//
+// Invariant: Recorded <= Promised.
+type Horizon struct{ Promised, Recorded uint64 }
+
+// A Source says how a record comes to an owner.
+type Source uint8
+
+const (
+	// Fresh: from the coordinator of the write, or as a hint that was not counted.
+	Fresh Source = iota
+	// WrittenBack: from the coordinator of a read that joined it.
+	WrittenBack
+	// Exchanged: from an owner that held it when it was asked.
+	Exchanged
+)
+
+// A Judgement is what an owner does with a record.
+type Judgement uint8
+
+const (
+	// Take it: join it with one's own.
+	Take Judgement = iota
+	// Refuse it: it came too late.
+	Refuse
+	// Reread: it, or a sibling in it, may have been deleted and forgotten meanwhile.
+	// Ask owners that have everything what there is now.
+	Reread
+	// Ignore it: a delete that is behind the own horizon, where absent means deleted.
+	Ignore
+)
+
+// Judge decides about a record whose dots lie between lo and hi. gone says that it
+// holds nothing but deletes.
+func (h Horizon) Judge(from Source, lo, hi vclock.Dot, gone bool) Judgement {
+	switch {
+	case gone && hi.Stamp <= h.Recorded:
+		return Ignore
+	case from == Exchanged || lo.Stamp > h.Promised:
+		return Take
+	case from == Fresh && hi.Stamp <= h.Promised:
+		return Refuse
+	}
+	return Reread
+}
+
+// Covers reports whether a record that holds nothing but deletes counts as held here
+// although it is not: whoever has recorded a horizon has had it.
+func (h Horizon) Covers(hi vclock.Dot) bool { return hi.Stamp <= h.Recorded }

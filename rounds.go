@@ -1,0 +1,145 @@
+package kvstore
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"example.com/kvstore/replica"
+	"example.com/kvstore/vclock"
+)
+
+// An ownerSet is partitions that have the same owners, for which one round is enough.
+type ownerSet struct {
+	owners     []uint64 // UIDs, ascending
+	partitions []uint32
+}
+
+// driven are the owner sets whose rounds this node drives: it has the lowest UID.
+func (v *view) driven(uid uint64) []ownerSet {
+	sets := map[string]*ownerSet{}
+	for p := range v.ring.Partitions() {
+		owners := v.ownersOf(p)
+		if len(owners) == 0 || owners[0] != uid {
+			continue
+		}
+		name := fmt.Sprint(owners)
+		if sets[name] == nil {
+			sets[name] = &ownerSet{owners: owners}
+		}
+		sets[name].partitions = append(sets[name].partitions, uint32(p))
+	}
+	var out []ownerSet
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		out = append(out, *sets[name])
+	}
+	return out
+}
+
+// loop drives rounds until db.stop closes.
+func (h *horizons) loop() {
+	timer := time.NewTimer(roundEvery/2 + h.db.offset())
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-h.db.stop:
+			return
+		}
+		if v := h.db.view.Load(); v != nil && v.self() >= 0 && h.db.ready.Load() && defences.Rounds {
+			for _, set := range v.driven(h.db.uid) {
+				if err := h.drive(v, set); err != nil {
+					h.db.metrics.failedRounds.Add(1)
+					h.db.opts.Logger.Debug("kvstore: round", "partitions", len(set.partitions), "err", err)
+				}
+				if h.db.stopped() {
+					return
+				}
+			}
+		}
+		timer.Reset(roundEvery)
+	}
+}
+
+// drive carries one round through all owners. Whatever fails ends it; promises stay.
+func (h *horizons) drive(v *view, set ownerSet) error {
+	margin := h.db.opts.MaxClockOffset + h.db.opts.MaxRequest
+	m := replica.RoundStep{Epoch: v.epoch.Number, Round: mix(h.db.actor + h.db.salts.Add(1)), Owners: set.owners,
+		Horizon: vclock.NewStamp(h.db.opts.Clock().Add(-margin)), Partitions: bitmap(set.partitions, v.ring.Partitions())}
+	for _, uid := range set.owners {
+		if uid != h.db.uid && h.db.reach(uid) == nil {
+			return errDown
+		}
+	}
+	for _, m.Step = range []byte{replica.RoundPromise, replica.RoundMerge, replica.RoundRecord} {
+		for _, uid := range set.owners {
+			err := h.tell(v, uid, m)
+			for tries := 1; errors.Is(err, ErrTimeout) && tries < stepTries; tries++ {
+				err = h.tell(v, uid, m) // steps may be repeated, and a merge may take long
+			}
+			if err != nil {
+				return fmt.Errorf("step %d at %016x: %w", m.Step, uid, err)
+			}
+		}
+	}
+	return nil
+}
+
+// tell has one owner do one step.
+func (h *horizons) tell(v *view, uid uint64, m replica.RoundStep) error {
+	m.To, m.Stamp = uid, h.db.clock.Now()
+	var status replica.Status
+	if uid == h.db.uid {
+		status = h.step(&m)
+	} else {
+		p := h.db.reach(uid)
+		if p == nil {
+			return errDown
+		}
+		a := &answerWait{ready: make(chan struct{})}
+		if err := p.Call(replica.OpRound, now().Add(h.db.opts.MaxRequest), m.Append(nil), nil, a, 0); err != nil {
+			return sendError(err)
+		}
+		select {
+		case <-a.ready:
+		case <-v.replaced:
+			return errStale // or only news of a member: the next round comes soon
+		case <-h.db.stop:
+			return ErrClosed
+		}
+		if a.err != nil {
+			return callError(a.err)
+		}
+		reply, err := replica.DecodeReply(a.body)
+		if err != nil {
+			return err
+		}
+		h.db.heed(&reply, p)
+		status = reply.Status
+	}
+	if status != replica.OK {
+		return statusError(status)
+	}
+	return nil
+}
+
+// serveRound does one step of a round for its driver, on a worker.
+func (db *DB) serveRound(s served) {
+	if !s.kept {
+		s.body, s.kept = append([]byte(nil), s.body...), true
+		if !db.workers.run(func() { db.serveRound(s) }) {
+			db.refuse(s.to, replica.Overloaded)
+		}
+		return
+	}
+	m, err := replica.DecodeRoundStep(s.body)
+	if err != nil {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	if db.admitNode(&replica.Request{To: m.To, Epoch: m.Epoch, Stamp: m.Stamp}, s) != nil {
+		db.answer(s.to, db.horizons.step(&m))
+	}
+}

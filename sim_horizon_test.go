@@ -1,0 +1,306 @@
+package kvstore_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore"
+	"example.com/kvstore/kvtest"
+	"example.com/kvstore/lsm/vfs"
+)
+
+// twoRounds is within what two rounds take, the margin of the horizon included.
+const twoRounds = 90 * time.Second
+
+// tombstones counts the deletes that the running nodes still have, after they purged
+// what they may.
+func tombstones(c *kvtest.Cluster) (n int) {
+	c.T.Helper()
+	for i, node := range c.Nodes() {
+		if node.DB() == nil {
+			continue
+		}
+		require.NoError(c.T, kvstore.Compact(node.DB()))
+		for _, held := range holds(c, i) {
+			if isTombstone(held) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// zombies counts reads of deleted keys, at One and at Quorum of each node, that do
+// not say that there is nothing.
+func zombies(c *kvtest.Cluster, keys []string) (n int) {
+	for _, key := range keys {
+		for _, node := range c.Nodes() {
+			for _, level := range []kvstore.Consistency{kvstore.One, kvstore.Quorum} {
+				if _, err := node.DB().Get(ctx, key, level); !errors.Is(err, kvstore.ErrNotFound) {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
+// deleteAll puts keys, lets a node go, and deletes them.
+func deleteAll(c *kvtest.Cluster, keys int, away int) (deleted []string) {
+	waitMembers(c, len(c.Nodes()))
+	c.Settle()
+	for i := range keys {
+		put(c, i%3, fmt.Sprint("key", i), i)
+		put(c, i%3, fmt.Sprint("kept", i), i)
+	}
+	time.Sleep(time.Second)
+	if away >= 0 {
+		c.Crash(away)
+		time.Sleep(20 * time.Second)
+	}
+	for i := range keys {
+		n := i % len(c.Nodes())
+		if n == away {
+			n = (n + 1) % len(c.Nodes())
+		}
+		deleted = append(deleted, fmt.Sprint("key", i))
+		require.NoError(c.T, c.Node(n).Delete(ctx, deleted[i]))
+	}
+	return deleted
+}
+
+// TestSimTombstonesGo: within two rounds after all owners are up no tombstone is left,
+// and before that all are there. What was not deleted stays.
+func TestSimTombstonesGo(t *testing.T) {
+	for _, nodes := range []int{1, 3, 4} {
+		t.Run(fmt.Sprint(nodes, " nodes"), func(t *testing.T) {
+			simulate(t, 1, &kvtest.Options{Nodes: nodes}, func(c *kvtest.Cluster) {
+				if nodes == 1 {
+					c.Settle()
+					for i := range 50 {
+						put(c, 0, fmt.Sprint("key", i), i)
+						require.NoError(c.T, c.Node(0).Delete(ctx, fmt.Sprint("key", i)))
+					}
+					require.Equal(c.T, 50, tombstones(c))
+					time.Sleep(twoRounds)
+					require.Zero(c.T, tombstones(c))
+					return
+				}
+				deleted := deleteAll(c, 100, nodes-1)
+				time.Sleep(10 * time.Minute)
+				require.GreaterOrEqual(c.T, tombstones(c), 100*(nodes-1)*3/nodes/2, "one owner is away")
+				c.Restart(nodes - 1)
+				c.Settle()
+				time.Sleep(twoRounds)
+				require.Zero(c.T, tombstones(c))
+				require.Zero(c.T, zombies(c, deleted))
+				for i := range 100 {
+					get(c, i%nodes, fmt.Sprint("kept", i), i, kvstore.All)
+				}
+				require.Zero(c.T, diverged(c))
+			})
+		})
+	}
+}
+
+// TestSimAwayForAYear: a node that was away for a year, without hints for it, brings
+// nothing back that was deleted meanwhile, whatever was purged when.
+func TestSimAwayForAYear(t *testing.T) {
+	off(t, &kvstore.Defences.Hints)
+	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		deleted := deleteAll(c, 100, 2)
+		time.Sleep(twoRounds)
+		require.NotZero(c.T, tombstones(c))
+		c.Stop(0)
+		c.Stop(1)
+		time.Sleep(365 * 24 * time.Hour)
+		c.Restart(0)
+		c.Restart(1)
+		time.Sleep(twoRounds)
+		require.NotZero(c.T, tombstones(c))
+		c.Restart(2)
+		c.Settle()
+		require.Zero(c.T, tombstonesWhile(c, deleted))
+	})
+}
+
+// tombstonesWhile watches the deleted keys until the tombstones are gone, two rounds
+// later, and gives how many are left.
+func tombstonesWhile(c *kvtest.Cluster, deleted []string) int {
+	for start := c.Now(); c.Now()-start < twoRounds; time.Sleep(3*time.Second + 41) {
+		tombstones(c)
+		quorum := 0
+		for _, key := range deleted[:10] {
+			if _, err := c.Node(2).DB().Get(ctx, key); err == nil {
+				quorum++
+			}
+		}
+		require.Zero(c.T, quorum)
+	}
+	n := tombstones(c)
+	require.Zero(c.T, zombies(c, deleted))
+	return n
+}
+
+// TestSimLateHint: a hint that was kept far away for a year, by a node that is no
+// owner, does not bring back what was deleted, and is given up.
+func TestSimLateHint(t *testing.T) {
+	for _, promise := range []bool{true, false} {
+		t.Run(fmt.Sprint("promise ", promise), func(t *testing.T) {
+			if !promise {
+				off(t, &kvstore.Defences.Promise)
+			}
+			simulate(t, 1, &kvtest.Options{Nodes: 4}, func(c *kvtest.Cluster) {
+				waitMembers(c, 4)
+				c.Settle()
+				r := c.Node(0).DB().Ring()
+				key, owner, keeper := "", 0, 0 // a key whose first fallback is node 3
+				for i := 0; key == ""; i++ {
+					k := fmt.Sprint("key", i)
+					list := r.AppendPreference(nil, r.Partition(kvstore.TokenOf(k)))
+					if r.Nodes()[list[3]].ID == c.Node(3).ID() && r.Nodes()[list[0]].ID != c.Node(0).ID() {
+						key, keeper = k, 3
+						for n := range 3 {
+							if c.Node(n).ID() == r.Nodes()[list[0]].ID {
+								owner = n
+							}
+						}
+					}
+				}
+				c.Crash(owner)
+				time.Sleep(20 * time.Second)
+				put(c, 0, key, 1)
+				time.Sleep(30 * time.Second)
+				require.NotZero(c.T, c.Node(keeper).DB().Metrics().PendingHints)
+				c.Stop(keeper)
+				c.Restart(owner)
+				time.Sleep(time.Minute) // exchanges bring it
+				require.NoError(c.T, c.Node(0).Delete(ctx, key, kvstore.All))
+				time.Sleep(twoRounds + 30*time.Second)
+				require.Zero(c.T, tombstones(c))
+				c.Restart(keeper)
+				c.Settle()
+				waitHints(c, time.Minute)
+				_, err := c.Node(owner).DB().Get(ctx, key, kvstore.One)
+				if promise {
+					require.ErrorIs(c.T, err, kvstore.ErrNotFound)
+					require.NotZero(c.T, c.Node(keeper).DB().Metrics().HintsRefused)
+				} else {
+					require.NoError(c.T, err, "the test finds what the promise is for")
+				}
+			})
+		})
+	}
+}
+
+// TestSimNoMerge: rounds in which the owners do not merge bring back what was
+// deleted, so the tests above can fail.
+func TestSimNoMerge(t *testing.T) {
+	off(t, &kvstore.Defences.Hints)
+	off(t, &kvstore.Defences.Exchange)
+	off(t, &kvstore.Defences.Merge)
+	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		deleted := deleteAll(c, 20, 2)
+		c.Restart(2)
+		c.Settle()
+		time.Sleep(twoRounds)
+		require.Zero(c.T, tombstones(c))
+		require.NotZero(c.T, zombies(c, deleted))
+	})
+}
+
+// TestSimRoutineBytes: a routine exchange of what is equal and behind the horizon moves
+// next to nothing and reads no table.
+func TestSimRoutineBytes(t *testing.T) {
+	keys := 50_000
+	if os.Getenv("KVSTORE_TORTURE") != "" {
+		keys = 1_000_000
+	}
+	var tableReads atomic.Int64
+	o := &kvtest.Options{Nodes: 2, Configure: func(_ int, o *kvstore.Options) {
+		o.MemoryBytes, o.Partitions = 64<<20, 4096
+		o.FS = vfs.Faulty(o.FS, func(op vfs.Op) error {
+			if op.Kind == vfs.OpRead && strings.HasSuffix(op.Name, ".table") {
+				tableReads.Add(1)
+			}
+			return nil
+		})
+	}}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		waitMembers(c, 2)
+		c.Settle()
+		now := time.Now()
+		for i := range 2 {
+			require.NoError(c.T, kvstore.Fill(c.Node(i).DB(), now, keys, 100, func(k int, stamp uint64) uint64 { return stamp }))
+			require.NoError(c.T, kvstore.Compact(c.Node(i).DB()))
+		}
+		time.Sleep(twoRounds)
+		require.NotZero(c.T, tableReads.Load(), "they are counted")
+		tableReads.Store(0)
+		for range 100 {
+			bytes, err := kvstore.Exchange(c.Node(0).DB())
+			require.NoError(c.T, err)
+			require.Less(c.T, bytes, 1<<10, "64 KiB would do")
+		}
+		require.Zero(c.T, tableReads.Load())
+	})
+}
+
+// TestSimStormHorizon: storms over few keys, with rounds, purges and a node that is
+// away now and then: what is deleted stays so, what was acknowledged is there.
+func TestSimStormHorizon(t *testing.T) {
+	kvtest.Seeds(t, 10, func(t *testing.T, seed uint64) {
+		o := &kvtest.Options{Loss: 0.02, Configure: func(_ int, o *kvstore.Options) {
+			o.MaxRequest, o.MemoryBytes = time.Second, 1<<20
+		}}
+		simulate(t, seed, o, func(c *kvtest.Cluster) {
+			c.Ready()
+			w := &crowd{c: c, keys: 10, nodes: []int{0, 1, 2}, think: 200 * time.Millisecond}
+			w.start(4)
+			defer w.leave()
+			for range 6 {
+				c.Storm(20 * time.Second)
+				time.Sleep(25 * time.Second)
+				tombstones(c)
+			}
+			w.leave()
+			c.Settle()
+			for start := c.Now(); tombstones(c) > 0; time.Sleep(7 * time.Second) { // messages are lost, rounds too
+				require.Less(c.T, c.Now()-start, 10*time.Minute)
+			}
+			converge(c, 2*time.Minute)
+			c.Check()
+		})
+	})
+}
+
+// TestSimSessionAfterPurge: a session that has seen a value, and the delete, goes on
+// when the delete is forgotten.
+func TestSimSessionAfterPurge(t *testing.T) {
+	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		waitMembers(c, 3)
+		c.Settle()
+		session := kvstore.WithSession(ctx)
+		db := c.Node(0).DB()
+		_, err := db.Put(session, "key", []byte("v"))
+		require.NoError(c.T, err)
+		require.NoError(c.T, db.Delete(ctx, "key"))
+		_, err = db.Get(session, "key", kvstore.Quorum)
+		require.ErrorIs(c.T, err, kvstore.ErrNotFound)
+		time.Sleep(twoRounds)
+		require.Zero(c.T, tombstones(c))
+		for _, level := range []kvstore.Consistency{kvstore.One, kvstore.Quorum, kvstore.All} {
+			for _, n := range c.Nodes() {
+				_, err = n.DB().Get(session, "key", level)
+				require.ErrorIs(c.T, err, kvstore.ErrNotFound)
+			}
+		}
+	})
+}
