@@ -103,12 +103,6 @@ func (c *Cache) Update(r *base.Record) {
 	// Before the copy is looked for: a fill that comes later then sees it, one
 	// that came before left the copy.
 	s.generation(hash).Add(1)
-	s.mu.RLock()
-	_, held := s.find(hash, r.Token, r.Key)
-	s.mu.RUnlock()
-	if !held {
-		return
-	}
 	s.mu.Lock()
 	s.updateLocked(hash, r)
 	s.mu.Unlock()
