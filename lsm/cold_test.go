@@ -91,10 +91,12 @@ func TestColdFull(t *testing.T) {
 				return nil
 			}))
 			full.Store(false)
-			o.ColdAfter = 100 * 365 * 24 * time.Hour
+			var now atomic.Int64 // before anything is old, then after
+			now.Store(1_800_000_000)
+			o.Now = func() time.Time { return time.Unix(now.Load(), 0) }
 			tree := open(t, o)
 			full.Store(true)
-			tree.o.ColdAfter = time.Millisecond
+			now.Store(2_000_000_000)
 			time.Sleep(3 * coldEvery)
 			synctest.Wait()
 			require.Zero(t, tree.Metrics().ColdTables, what)

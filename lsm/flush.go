@@ -58,11 +58,15 @@ func (t *Tree) flushLoop() {
 	defer retry.Stop()
 	for !t.stopped.Load() && t.failure() == nil {
 		if m, next := t.oldestSealed(); m == nil || !m.Quiet() && base.Defences.SealWaits || t.crowded() {
+			t.replenish(retry)
 			select {
 			case <-t.flushKick:
 			case <-t.stopping:
 			}
 		} else if err := t.flush(m, next); errors.Is(err, ErrNoSpace) && t.failure() == nil {
+			if t.useReserve() {
+				continue
+			}
 			t.o.Logger.Warn("lsm: no space to flush a memtable", "error", err)
 			tell(t.o.Events.NoSpace, SpaceInfo{"flush", err})
 			t.full.Store(true)
@@ -76,10 +80,24 @@ func (t *Tree) flushLoop() {
 		} else if err != nil {
 			t.fail(err)
 		} else {
-			t.full.Store(false)
 			kick(t.room)
 			kick(t.compactKick)
+			t.full.Store(false)
 		}
+	}
+}
+
+// replenish makes the reserve, at the beginning and after it was used, now or
+// later.
+func (t *Tree) replenish(retry *time.Timer) {
+	if t.reserved.Load() {
+		return
+	}
+	err := t.keepReserve()
+	t.full.Store(errors.Is(err, ErrNoSpace))
+	kick(t.room)
+	if err != nil {
+		retry.Reset(retryAfter)
 	}
 }
 
@@ -159,7 +177,11 @@ func (t *Tree) edit(e manifest.Edit, change func(*version)) error {
 // editHeld is edit for who has the turn.
 func (t *Tree) editHeld(e manifest.Edit, change func(*version)) error {
 	e.NextFile = t.nextFile.Load()
-	if err := t.manifest.Apply(e); err != nil {
+	err := t.manifest.Apply(e)
+	if errors.Is(err, ErrNoSpace) && t.useReserve() {
+		err = t.manifest.Apply(e)
+	}
+	if err != nil {
 		if t.manifest.Apply(manifest.Edit{}) != nil {
 			return t.fail(err) // not even an empty edit: the manifest is done
 		}

@@ -62,7 +62,8 @@ type Tree struct {
 	stopped     atomic.Bool   // the same, to be polled
 	closing     atomic.Bool   // Close has begun, and has closed the queue
 	ending      chan struct{} // closed by Close at its beginning
-	full        atomic.Bool   // the last flush found no space
+	full        atomic.Bool   // the last flush found no space, or the reserve's
+	reserved    atomic.Bool   // there is a reserve
 	stats       stats
 
 	mu struct {

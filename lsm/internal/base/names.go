@@ -11,6 +11,7 @@ const (
 	ManifestName    = "manifest"
 	ManifestTmpName = "manifest.tmp"
 	LockName        = "lock"
+	ReserveName     = "reserve"
 	CheckpointName  = "checkpoint"
 	// CheckpointTmpName marks a checkpoint that is not finished.
 	CheckpointTmpName = "checkpoint.tmp"

@@ -1,0 +1,154 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore/lsm/vfs"
+)
+
+// TestReserve fills the volume to the last block. What is in memory can be flushed
+// and a range be dropped all the same; writes are refused, and go on by themselves
+// when there is room.
+func TestReserve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem(1)
+		o := small(disk)
+		o.pick = neverPick
+		tree := open(t, o)
+		c := fill(t, tree, 0, 100)
+		synctest.Wait()
+		reserve := tree.reserveName()
+		require.Contains(t, filesOf(t, disk, "db", ""), reserve)
+		disk.SetCapacity(disk.Used())
+		require.NoError(t, tree.Flush(), "the reserve has room for it")
+		synctest.Wait()
+		require.NotContains(t, filesOf(t, disk, "db", ""), reserve)
+		require.NoError(t, tree.DropRange(0, quarter))
+		c = c.without(0, quarter)
+
+		disk.SetCapacity(disk.Used())
+		var err error
+		for i := 1000; err == nil && i < 5000; i++ {
+			v := strings.Repeat("v", 200)
+			if err = tree.Put(key(i), []byte(v)); err == nil {
+				c[string(key(i))] = v
+			}
+		}
+		require.ErrorIs(t, err, ErrNoSpace)
+		c.exactly(t, "full", tree)
+		disk.SetCapacity(1 << 30)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		c = c.plus(fill(t, tree, 6000, 10))
+		require.NoError(t, tree.Flush())
+		synctest.Wait()
+		require.Contains(t, filesOf(t, disk, "db", ""), reserve)
+		c.exactly(t, "room", tree)
+		require.NoError(t, tree.Close())
+		again := open(t, small(disk.Strict()))
+		c.exactly(t, "reopened", again)
+		require.NoError(t, again.Close())
+	})
+}
+
+// TestQuota fills the volume at each operation of a workload that does everything
+// there is: row S3. What is refused is refused with ErrNoSpace and did not happen;
+// with room everything goes on.
+func TestQuota(t *testing.T) {
+	step := 7
+	if torture {
+		step = 1
+	}
+	tried, refusals := 0, 0
+	for i := 0; ; i += step {
+		disk := vfs.NewMem(1)
+		var n atomic.Int64
+		var begun, hit atomic.Bool
+		o := cooling(vfs.Faulty(disk, func(op vfs.Op) error {
+			if begun.Load() && op.Kind.Changes() && n.Add(1) == int64(i) {
+				hit.Store(true)
+				disk.SetCapacity(disk.Used())
+			}
+			return nil
+		}))
+		at := fmt.Sprintf("full at operation %d", i)
+		tree := open(t, o)
+		begun.Store(true)
+		c, refused := everything(t, at, tree)
+		begun.Store(false)
+		c.exactly(t, at, tree)
+		disk.SetCapacity(1 << 30)
+		for {
+			// A flush may be waiting for its next attempt.
+			if err := tree.Flush(); !errors.Is(err, ErrNoSpace) {
+				require.NoError(t, err, at)
+				break
+			}
+		}
+		c = c.plus(fill(t, tree, 7000, 3))
+		require.NoError(t, tree.Compact(context.Background()), at)
+		require.NoError(t, tree.moveCold(), at)
+		require.NoError(t, tree.Checkpoint("last"), at)
+		c.exactly(t, at, tree)
+		require.NoError(t, tree.Close(), at)
+		tree, err := Open("db", cooling(disk.Strict()))
+		require.NoError(t, err, at)
+		c.exactly(t, at, tree)
+		require.NoError(t, tree.Close(), at)
+		tried++
+		refusals += refused
+		if !hit.Load() && i > 0 {
+			break
+		}
+	}
+	t.Logf("%d volumes filled, %d refusals", tried, refusals)
+	require.Positive(t, refusals)
+}
+
+// everything does a little of all that there is, and gives what the tree holds by
+// then and how much was refused for want of space.
+func everything(t testing.TB, at string, tree *Tree) (c content, refused int) {
+	c = content{}
+	try := func(err error, done func()) {
+		t.Helper()
+		switch {
+		case err == nil:
+			done()
+		case errors.Is(err, ErrNoSpace):
+			refused++
+		default:
+			t.Fatalf("%s: %v", at, err)
+		}
+	}
+	none := func() {}
+	for round := range 4 {
+		for i := range 25 {
+			k, v := key(100*round+i), strings.Repeat("v", 100+i)
+			try(tree.Put(k, []byte(v)), func() { c[string(k)] = v })
+		}
+		try(tree.Flush(), none)
+		more := content{}
+		for i := 50; i < 60; i++ {
+			more[string(key(100*round+i))] = "ingested"
+		}
+		try(tree.Ingest(slices.Values(more.ordered(uint64(round+1)<<40))), func() { maps.Copy(c, more) })
+		lo := uint64(round) << 61
+		try(tree.DropRange(lo, lo+1<<58), func() { c = c.without(lo, lo+1<<58) })
+		try(tree.Compact(context.Background()), none)
+		try(tree.moveCold(), none)
+		try(tree.Checkpoint(fmt.Sprint("copy-", round)), none)
+		try(tree.Scrub(context.Background()), none)
+	}
+	return c, refused
+}
