@@ -104,7 +104,9 @@ func (m *metadata) trimLocked(keep *opened) {
 			spared++
 		default:
 			m.removeLocked(o)
-			o.f.reader.CompareAndSwap(o, nil)
+			if !o.f.reader.CompareAndSwap(o, nil) {
+				continue // the table is being discarded, and is released by that
+			}
 			o.gone = m.grace.now()
 			m.mu.going = append(m.mu.going, o)
 			m.evictions.Add(1)

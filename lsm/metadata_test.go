@@ -229,3 +229,28 @@ func TestGraceUnderLoad(t *testing.T) {
 	stop.Store(true)
 	wg.Wait()
 }
+
+// TestEvictDuringDiscard takes a table out of memory while it is being discarded: it
+// is closed once.
+func TestEvictDuringDiscard(t *testing.T) {
+	disk, _ := damagedDisk(t, 60)
+	tree := open(t, small(disk))
+	v := tree.acquire()
+	var files []*tableFile
+	for f := range v.tables() {
+		files = append(files, f)
+	}
+	o, err := files[0].open()
+	require.NoError(t, err)
+	require.NoError(t, o.release())
+	require.Same(t, o, files[0].reader.Swap(nil)) // as discard begins
+	tree.metadata.files = 1
+	other, err := files[1].open()
+	require.NoError(t, err)
+	require.NotContains(t, tree.metadata.mu.going, o)
+	tree.metadata.remove(o)
+	require.NoError(t, o.release()) // as it ends
+	require.NoError(t, other.release())
+	tree.release(v)
+	require.NoError(t, tree.Close())
+}
