@@ -80,9 +80,9 @@ func (t *Tree) flushLoop() {
 		} else if err != nil {
 			t.fail(err)
 		} else {
+			t.full.Store(false)
 			kick(t.room)
 			kick(t.compactKick)
-			t.full.Store(false)
 		}
 	}
 }
@@ -94,8 +94,9 @@ func (t *Tree) replenish(retry *time.Timer) {
 		return
 	}
 	err := t.keepReserve()
-	t.full.Store(errors.Is(err, ErrNoSpace))
-	kick(t.room)
+	if full := errors.Is(err, ErrNoSpace); t.full.Swap(full) != full {
+		kick(t.room)
+	}
 	if err != nil {
 		retry.Reset(retryAfter)
 	}
