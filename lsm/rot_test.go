@@ -194,7 +194,7 @@ func TestNewerVersion(t *testing.T) {
 		for _, file := range names {
 			name := path.Join(dir, file)
 			b := contentOf(t, s.disk, name)
-			if n, ok := base.ParseLogName(file); ok && n < state.LogFrom || len(b) == 0 {
+			if n, ok := base.ParseLogName(file); ok && n < state.LogFrom || len(b) == 0 || file == base.ReserveName {
 				continue
 			}
 			disk := s.disk.CrashSynced()
@@ -208,7 +208,7 @@ func TestNewerVersion(t *testing.T) {
 				for _, e := range tree.Scan(0, math.MaxUint64) {
 					err = errors.Join(err, e)
 				}
-				require.NoError(t, tree.Close())
+				err = errors.Join(err, tree.Close()) // a compaction may have met it too
 			}
 			require.ErrorIs(t, err, ErrIncompatible, "%s", name)
 			require.NotErrorIs(t, err, ErrCorrupt, "%s", name)
