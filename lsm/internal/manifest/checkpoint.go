@@ -32,6 +32,11 @@ func ReadCheckpoint(fs vfs.FS, dir string) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decodeCheckpoint(b)
+}
+
+// decodeCheckpoint reads the content of a checkpoint file.
+func decodeCheckpoint(b []byte) (*State, error) {
 	d, _, err := decodeAs(b, base.CheckpointMagic, base.CheckpointName)
 	if err != nil {
 		return nil, err

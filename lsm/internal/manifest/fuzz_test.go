@@ -38,6 +38,27 @@ func FuzzManifest(f *testing.F) {
 	})
 }
 
+// A checkpoint is a manifest of one frame, under another name.
+func FuzzCheckpoint(f *testing.F) {
+	mem := newDir(f)
+	m := create(f, mem)
+	for i := range uint64(4) {
+		require.NoError(f, m.Apply(editOf(i)))
+	}
+	f.Add(AppendCheckpoint(nil, m.State()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		repair(b)
+		s, err := decodeCheckpoint(b)
+		if err != nil {
+			if !errors.Is(err, base.ErrCorrupt) && !errors.Is(err, base.ErrIncompatible) {
+				t.Fatal(err)
+			}
+			return
+		}
+		require.Equal(t, AppendCheckpoint(nil, s), b)
+	})
+}
+
 // repair chains the frames of a manifest and makes their checksums right.
 func repair(b []byte) {
 	if len(b) < base.HeaderBytes {
