@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,11 +173,11 @@ func reversed(s []string) []string {
 // TestRestoreCrash cuts the power at each operation of a restore.
 func TestRestoreCrash(t *testing.T) {
 	disk, c := checkpoint(t)
-	points := 0
+	var points atomic.Int64 // operations come from several goroutines
 	tree, err := Open("copy", another(vfs.Faulty(disk, func(op vfs.Op) error {
 		if op.Kind.Changes() {
 			for i, cut := range []*vfs.Mem{disk.Strict(), disk.CrashSynced(), disk.Crash(1)} {
-				points++
+				points.Add(1)
 				c.restored(t, fmt.Sprintf("%v outcome %d", op, i), cut, "copy")
 			}
 		}
@@ -184,7 +185,7 @@ func TestRestoreCrash(t *testing.T) {
 	})))
 	require.NoError(t, err)
 	require.NoError(t, tree.Close())
-	require.Greater(t, points, 30)
+	require.Greater(t, points.Load(), int64(30))
 }
 
 // TestCheckpointUnderLoad makes several at once while keys are written in order:

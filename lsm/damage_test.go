@@ -7,6 +7,7 @@ import (
 	"math"
 	"path"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -426,14 +427,14 @@ func TestIsolateLog(t *testing.T) {
 	logs := filesOf(t, disk, "db", ".log")
 	bad := logs[len(logs)-1]
 	require.NoError(t, disk.Corrupt(bad, 900, 4))
-	points := 0
+	var points atomic.Int64 // operations come from several goroutines
 	work := disk.CrashSynced()
 	tree := open(t, isolating(vfs.Faulty(work, func(op vfs.Op) error {
 		if !op.Kind.Changes() {
 			return nil
 		}
 		for i, cut := range []*vfs.Mem{work.Strict(), work.CrashSynced(), work.Crash(1), work.Crash(2)} {
-			points++
+			points.Add(1)
 			at := fmt.Sprintf("%v outcome %d", op, i)
 			again, err := Open("db", isolating(cut))
 			require.NoError(t, err, at)
@@ -450,6 +451,6 @@ func TestIsolateLog(t *testing.T) {
 		return nil
 	})))
 	require.NoError(t, tree.Close())
-	t.Logf("%d power cuts", points)
-	require.Greater(t, points, 20)
+	t.Logf("%d power cuts", points.Load())
+	require.Greater(t, points.Load(), int64(20))
 }
