@@ -272,7 +272,7 @@ func (r *recovery) replay(from uint64) error {
 		}
 	}
 	t.log = wal.NewWriter(wal.WriterOptions{
-		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Segments: t.o.MaxMemtables + 2,
+		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Ahead: !t.o.Sync.lazy, Segments: t.o.MaxMemtables + 2,
 	}, found.At, found.Live, idle)
 	if damaged {
 		return r.salvage(found.Damaged, logs)

@@ -183,6 +183,7 @@ func (f *tableFile) discard() error {
 // is never changed.
 type version struct {
 	refs atomic.Int64 // readers, and one while it is the current version
+	_    [120]byte    // all readers write refs, and read what follows
 	mems []*mem       // newest first; the first one is active
 	// slices are the runs of each token slice, highest max dot first.
 	slices [][]*run

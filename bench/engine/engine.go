@@ -47,7 +47,7 @@ type peer struct {
 	name string
 	open func(config) (engine, error)
 	// logs are the suffixes of the files that are not tables: what is in them is
-	// in a table as well, or soon will be.
+	// in a table as well, or soon will be, or they keep space free.
 	logs  []string
 	scans bool // it is a scanner
 	// extra engines run only when named.
@@ -58,7 +58,7 @@ type peer struct {
 const ours = "kvstore"
 
 var peers = []peer{
-	{name: ours, open: openKvstore, logs: []string{".log"}},
+	{name: ours, open: openKvstore, logs: []string{".log", "reserve"}},
 	{name: "pebble", open: openPebble, scans: true, logs: []string{".log"}},
 	{name: "badger", open: openBadger, scans: true, logs: []string{".mem", ".vlog"}},
 	{name: "goleveldb", open: openGoleveldb, scans: true, logs: []string{".log"}},

@@ -361,12 +361,13 @@ func TestStress(t *testing.T) {
 			}
 		}
 	})
+	const wanted = 1000 // hits, however slowly the writers begin
 	hits := atomic.Uint64{}
 	for w := range 3 {
 		readers.Go(func() {
 			r := rand.New(rand.NewPCG(3, uint64(w)))
 			var dst []byte
-			for range 30_000 {
+			for n := 0; n < 30_000 || hits.Load() <= wanted; n++ {
 				i := min(r.Uint64N(keys), r.Uint64N(keys))
 				key := put8(i)
 				token := base.Token(key)
@@ -393,5 +394,4 @@ func TestStress(t *testing.T) {
 	readers.Wait()
 	done.Store(true)
 	all.Wait()
-	require.Greater(t, hits.Load(), uint64(1000))
 }
