@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"path"
 	"sync"
@@ -134,7 +133,7 @@ func Open(dir string, o *Options) (*DB, error) {
 
 // open builds the node from the bottom up.
 func (db *DB) open(dir string) error {
-	if err := makeDir(db.opts.FS, dir); err != nil {
+	if err := vfs.MakeDir(db.opts.FS, dir); err != nil {
 		return openError(dir, err)
 	}
 	tree, err := lsm.Open(path.Join(dir, "data"), &lsm.Options{
@@ -174,25 +173,6 @@ func (db *DB) open(dir string) error {
 		return openError(dir, err)
 	}
 	return db.meet(dir)
-}
-
-// makeDir creates a directory and whatever is missing above it, so that a power
-// cut does not take it away again. The entry of dir itself is synced even when
-// dir is there: an earlier process may have been killed before it did that.
-func makeDir(fsys vfs.FS, dir string) error {
-	parent := path.Dir(dir)
-	if parent == dir {
-		return nil
-	}
-	if _, err := fsys.Stat(parent); errors.Is(err, fs.ErrNotExist) {
-		if err := makeDir(fsys, parent); err != nil {
-			return err
-		}
-	}
-	if err := fsys.MkdirAll(dir); err != nil {
-		return err
-	}
-	return fsys.SyncDir(parent)
 }
 
 // identify reads who this node is, or decides it, and counts the start.

@@ -11,9 +11,6 @@ type Span struct{ Lo, Hi uint64 }
 // Contains reports whether the token is in the span.
 func (s Span) Contains(token uint64) bool { return s.Lo <= token && token <= s.Hi }
 
-// Covers reports whether all of x is in the span.
-func (s Span) Covers(x Span) bool { return s.Lo <= x.Lo && x.Hi <= s.Hi }
-
 // Meets reports whether the two have a token in common.
 func (s Span) Meets(x Span) bool { return s.Lo <= x.Hi && x.Lo <= s.Hi }
 

@@ -116,9 +116,6 @@ func (v *View) touch(items []item) {
 	}
 }
 
-// Token gives the token of the i-th record.
-func (v *View) Token(i int) uint64 { return v.items[i].token }
-
 func (v *View) place(it item) (slabs, ref) {
 	return *v.t.shards[it.at>>shardShift].slabs.Load(), ref(it.at & (1<<shardShift - 1))
 }

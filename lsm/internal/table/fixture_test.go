@@ -24,7 +24,7 @@ func TestFixtures(t *testing.T) {
 		}
 		b, err := os.ReadFile(name)
 		require.NoError(t, err)
-		m, err := ReadMeta(readOnly{b: b}, testID)
+		m, _, _, err := readMeta(readOnly{b: b}, testID)
 		require.NoError(t, err)
 		require.NoError(t, inspect(t, readOnly{b: b}, m, everyFeature()))
 	}

@@ -21,7 +21,7 @@ func FuzzTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		repair(b)
 		file := readOnly{b: b}
-		m, err := ReadMeta(file, testID)
+		m, _, _, err := readMeta(file, testID)
 		if err != nil {
 			requireDamage(t, err)
 			return

@@ -22,7 +22,7 @@ func reseal(t *testing.T, b []byte) Meta {
 	at := len(b) - footerBytes
 	binary.LittleEndian.PutUint64(b[at+24:], xxhash.Sum64(b[:at]))
 	repair(b)
-	m, err := ReadMeta(readOnly{b: b}, testID)
+	m, _, _, err := readMeta(readOnly{b: b}, testID)
 	require.NoError(t, err)
 	return m
 }

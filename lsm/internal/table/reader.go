@@ -78,13 +78,8 @@ func (r *Reader) free() {
 	r.index.free()
 }
 
-// ReadMeta gives the Meta of the table with file number id from the file alone.
+// readMeta gives the Meta of the table with file number id from the file alone.
 // It reads only the properties; Verify checks the rest.
-func ReadMeta(f vfs.File, id uint64) (Meta, error) {
-	m, _, _, err := readMeta(f, id)
-	return m, err
-}
-
 func readMeta(f vfs.File, id uint64) (Meta, []uint64, footer, error) {
 	foot, err := readFooter(f, id)
 	if err != nil {

@@ -162,7 +162,7 @@ func TestRoundTripProperty(t *testing.T) {
 		}
 		m, err := w.Finish()
 		require.NoError(t, err)
-		alone, err := ReadMeta(f, testID)
+		alone, _, _, err := readMeta(f, testID)
 		require.NoError(t, err)
 		require.Equal(t, m, alone)
 		r, err := Open(f, m)
