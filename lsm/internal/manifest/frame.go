@@ -93,8 +93,11 @@ func decodeAs(b []byte, magic base.Magic, name string) (*draft, position, error)
 			if d == nil {
 				return corrupt("the first frame", "none that verifies")
 			}
-			if next, found := nextFrame(b, at.generation, int(at.end)+1); found {
+			switch next, found, done := nextFrame(b, at.generation, int(at.end)+1); {
+			case found:
 				return corrupt(fmt.Sprintf("a frame before the good one at %d", next), "none that verifies")
+			case !done:
+				return corrupt("a frame, or what a torn write leaves", "bytes that were made to look like frames")
 			}
 			return d, at, nil
 		}
@@ -128,12 +131,21 @@ func replay(d *draft, payload []byte) (*draft, error) {
 	return d, nil
 }
 
-// nextFrame looks for a good frame at off or behind.
-func nextFrame(b []byte, generation uint64, off int) (at int, found bool) {
-	for ; off+frameHeadBytes <= len(b); off++ {
-		if _, _, _, ok := frameAt(b, generation, off); ok {
-			return off, true
+// searchBytes bounds the work of nextFrame: candidates are verified for as many
+// bytes in all. Only bytes made to look like frames reach it.
+const searchBytes = 1 << 30
+
+// nextFrame looks for a good frame at off or behind. Not done means that it has
+// given up.
+func nextFrame(b []byte, generation uint64, off int) (at int, found, done bool) {
+	for budget := searchBytes; off+frameHeadBytes <= len(b); off++ {
+		payload, _, _, ok := frameAt(b, generation, off)
+		if ok {
+			return off, true, true
+		}
+		if budget -= len(payload); budget < 0 {
+			return off, false, false
 		}
 	}
-	return 0, false
+	return 0, false, true
 }

@@ -601,3 +601,15 @@ func (l spoils) require(t require.TestingT, s *State) {
 		}
 	}
 }
+
+// TestForgedTail gives up on bytes that look like the beginning of a frame nearly
+// everywhere.
+func TestForgedTail(t *testing.T) {
+	disk := newDir(t)
+	m := create(t, disk)
+	require.NoError(t, m.Apply(editOf(1)))
+	require.NoError(t, m.Close())
+	b := append(contentOf(t, disk), bytes.Repeat([]byte{0, 0, 16, 0}, 1<<20)...)
+	_, _, err := decode(b)
+	require.ErrorIs(t, err, base.ErrCorrupt)
+}
