@@ -300,3 +300,69 @@ func TestPrepare(t *testing.T) {
 	require.NoError(t, w.Close())
 	require.NoError(t, w.DropNext())
 }
+
+// TestRotateFull fills the volume at each change that a rotation makes, for that one
+// or for good. Either nothing of the next segment is left, also after a crash, and
+// the current one goes on; or nothing is written any more.
+func TestRotateFull(t *testing.T) {
+	for _, onward := range []bool{false, true} {
+		soft, final := 0, 0
+		for k, hit := 0, true; hit; k++ {
+			disk := vfs.NewMem(1)
+			require.NoError(t, disk.MkdirAll("log"))
+			require.NoError(t, disk.SyncDir("."))
+			var armed bool
+			n := 0
+			hit = false
+			fs := vfs.Faulty(disk, func(op vfs.Op) error {
+				if !armed || op.Kind == vfs.OpRemove || !op.Kind.Changes() && !op.Kind.Syncs() {
+					return nil
+				}
+				if n++; n-1 == k || onward && n-1 > k {
+					hit = true
+					return vfs.ErrNoSpace
+				}
+				return nil
+			})
+			var next uint64
+			w := NewWriter(writerOptions(fs, &next), Position{}, nil, nil)
+			require.NoError(t, w.Rotate(group1("first")))
+			armed = true
+			err := w.Rotate(group1("second"))
+			armed = false
+			at := fmt.Sprintf("change %d: %v", k, err)
+			if err != nil {
+				require.ErrorIs(t, err, vfs.ErrNoSpace, at)
+			}
+			if w.Err() != nil {
+				require.Error(t, w.Write(group1("more")), at)
+				require.Error(t, w.Close(), at)
+				final++
+				continue
+			}
+			want := []string{"first", "more"}
+			if err == nil {
+				want = []string{"first", "second", "more"}
+			} else {
+				soft++
+			}
+			require.NoError(t, w.Write(group1("more")), at)
+			require.NoError(t, w.Sync(), at)
+			for seed := range uint64(10) {
+				crashed := disk.Crash(seed)
+				var numbers []uint64
+				for i := range next {
+					if _, err := crashed.Stat(w.name(i + 1)); err == nil {
+						numbers = append(numbers, i+1)
+					}
+				}
+				got, _, err := replayed(crashed, numbers...)
+				require.NoError(t, err, at)
+				require.Equal(t, want, got, at)
+			}
+			require.NoError(t, w.Close(), at)
+		}
+		require.Positive(t, soft)
+		require.Equal(t, onward, final > 0, "%d", final)
+	}
+}

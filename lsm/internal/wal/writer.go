@@ -45,12 +45,12 @@ type Position struct {
 	End      int64  // offset where that group ends
 }
 
-// A Writer appends groups to the chain. All methods but Release belong to the
-// log's goroutine.
+// A Writer appends groups to the chain. Prepare, Release, Segments and DropNext may
+// be called by another goroutine; all other methods belong to the log's.
 //
-// Invariant: after an error from Write other than vfs.ErrNoSpace, and after any
-// error from Sync, nothing more is written: the kernel may have dropped the
-// dirty pages, and a retry would call durable what is not.
+// Invariant: after an error from Write other than vfs.ErrNoSpace, after any error
+// from Sync, and after one from Rotate that is not undone, nothing more is written: the kernel may have dropped the dirty pages, and a retry would call
+// durable what is not.
 type Writer struct {
 	o       WriterOptions
 	file    vfs.File // nil before the first Rotate
@@ -110,8 +110,8 @@ func (w *Writer) Unsynced() bool { return w.synced < w.at.Sequence }
 
 // Rotate syncs the current segment and begins the next one with the group b
 // (see Write), which may be without records. On return that is durable, and so
-// is the segment's name. When Rotate fails with vfs.ErrNoSpace the current
-// segment goes on. After a Prepare it costs one small write and its sync.
+// is the segment's name. When Rotate fails with vfs.ErrNoSpace and Err is nil, the
+// current segment goes on. After a Prepare it costs one small write and its sync.
 //
 // Invariant: a segment in use begins with a valid group, so that recovery knows
 // the sequence from there.
@@ -123,7 +123,10 @@ func (w *Writer) Rotate(b []byte) error {
 	}
 	s, err := w.take()
 	if err != nil {
-		return w.refuse(err)
+		if !errors.Is(err, vfs.ErrNoSpace) {
+			w.err = err
+		}
+		return err
 	}
 	g, err := w.follow(b, s.number)
 	if err == nil {
@@ -133,7 +136,11 @@ func (w *Writer) Rotate(b []byte) error {
 		}
 	}
 	if err != nil {
-		return w.refuse(w.discard(s, fmt.Errorf("lsm: beginning log segment %d: %w", s.number, err)))
+		err = fmt.Errorf("lsm: beginning log segment %d: %w", s.number, err)
+		if !errors.Is(err, vfs.ErrNoSpace) || !w.undo(s) {
+			w.err = err
+		}
+		return err
 	}
 	if w.file != nil {
 		if err := w.file.Close(); err != nil {
@@ -150,14 +157,6 @@ func (w *Writer) Rotate(b []byte) error {
 	w.free.filled[before] = filled
 	w.free.Unlock()
 	return nil
-}
-
-// refuse notes an error of a rotation that ends the log.
-func (w *Writer) refuse(err error) error {
-	if !errors.Is(err, vfs.ErrNoSpace) {
-		w.err = err
-	}
-	return err
 }
 
 // Prepare makes the next segment, unless there is one, so that Rotate need not.
@@ -235,6 +234,14 @@ func (w *Writer) discard(s *segment, err error) error {
 		w.o.FS.Remove(w.name(s.number)) // an empty leftover; recovery removes it too
 	}
 	return err
+}
+
+// undo removes a segment that may hold its first group, for good, and reports
+// whether it has. Did it come back after a crash, the chain would go on in both
+// segments.
+func (w *Writer) undo(s *segment) bool {
+	s.file.Close()
+	return w.o.FS.Remove(w.name(s.number)) == nil && w.o.FS.SyncDir(w.o.Dir) == nil
 }
 
 func (w *Writer) name(number uint64) string { return path.Join(w.o.Dir, base.LogName(number)) }
