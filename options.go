@@ -38,7 +38,7 @@ var SyncAlways = lsm.SyncAlways
 var SyncNever = lsm.SyncNever
 
 // SyncEvery acknowledges a write when it is in the log's buffer and syncs the
-// log every d.
+// log every d. With d of zero or less it is SyncAlways.
 func SyncEvery(d time.Duration) SyncPolicy { return lsm.SyncEvery(d) }
 
 // Options are the settings of a node. The zero value of every field is its

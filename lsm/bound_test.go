@@ -113,6 +113,8 @@ func TestBadInput(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalid)
 	_, err = Open("db", &Options{FS: fs, Shards: 3})
 	require.ErrorIs(t, err, ErrInvalid)
+	require.Equal(t, SyncAlways, SyncEvery(0))
+	require.Equal(t, SyncAlways, SyncEvery(-1))
 }
 
 // TestCheck flips one byte of each file; Check finds it or says that nothing

@@ -104,7 +104,7 @@ func (l *lookup) cached(t *Tree, v *version, token uint64, key []byte) bool {
 		return false
 	}
 	l.copied = r.Value
-	l.join(t, &r, false)
+	l.join(t, key, &r, false)
 	return true
 }
 

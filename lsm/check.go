@@ -46,8 +46,8 @@ func (r Report) String() string {
 	return s
 }
 
-// Check verifies every byte of the directory of a closed tree and writes
-// nothing. What is damaged is in the report; the error says why the check could
+// Check verifies every byte of the directory of a closed tree and changes nothing,
+// but that it makes the lock file where there is none. What is damaged is in the report; the error says why the check could
 // not be done: ErrLocked while the tree is open, ErrIncompatible, no manifest.
 func Check(dir string) (Report, error) { return CheckFS(vfs.OS, dir) }
 

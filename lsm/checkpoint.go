@@ -31,8 +31,7 @@ func (t *Tree) Checkpoint(dir string) error {
 	if !t.hold() {
 		return ErrClosed
 	}
-	var dead []*tableFile
-	defer func() { t.bury(dead) }()
+	defer t.letGo()
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -43,20 +42,15 @@ func (t *Tree) Checkpoint(dir string) error {
 	state, files := t.snapshot()
 	err = t.copyTo(dir, state, files)
 	for _, f := range files {
-		if f.versions.Add(-1) == 0 {
-			dead = append(dead, f)
-		}
+		t.unpin(f)
 	}
 	return errors.Join(err, lock.Close())
 }
 
 // claim makes the directory of a checkpoint and locks it.
 func (t *Tree) claim(dir string) (lock io.Closer, err error) {
-	if err := t.o.FS.MkdirAll(dir); err != nil {
+	if err := vfs.MakeDir(t.o.FS, dir); err != nil {
 		return nil, fmt.Errorf("lsm: creating a checkpoint's directory: %w", err)
-	}
-	if err := t.o.FS.SyncDir(path.Dir(dir)); err != nil {
-		return nil, fmt.Errorf("lsm: syncing a checkpoint's parent directory: %w", err)
 	}
 	lock, err = t.o.FS.Lock(path.Join(dir, base.LockName))
 	if err != nil {
@@ -72,8 +66,8 @@ func (t *Tree) claim(dir string) (lock io.Closer, err error) {
 	return lock, nil
 }
 
-// snapshot gives the state of the manifest and its tables, which the caller unpins
-// by taking one from their versions.
+// snapshot gives the state of the manifest and its tables, pinned, which the caller
+// unpins.
 func (t *Tree) snapshot() (*manifest.State, []*tableFile) {
 	t.edits <- struct{}{}
 	defer func() { <-t.edits }()
@@ -84,6 +78,9 @@ func (t *Tree) snapshot() (*manifest.State, []*tableFile) {
 		f.versions.Add(1)
 		files = append(files, f)
 	}
+	t.mu.Lock()
+	t.mu.versions += len(files)
+	t.mu.Unlock()
 	return t.manifest.State(), files
 }
 
@@ -169,7 +166,10 @@ func (t *Tree) copyTable(f *tableFile, name string) error {
 			return ErrClosed
 		}
 		buf = buf[:min(int64(len(buf)), int64(f.Bytes)-off)]
-		if n, err := from.ReadAt(buf, off); n < len(buf) {
+		switch n, err := from.ReadAt(buf, off); {
+		case n < len(buf) && errors.Is(err, io.EOF):
+			return f.hurt(base.Corrupt(f.name(), off+int64(n), fmt.Sprintf("a table of %d bytes", f.Bytes), "the end of the file"))
+		case n < len(buf):
 			return fmt.Errorf("lsm: reading %s at %d: %w", f.name(), off+int64(n), err)
 		}
 		if _, err := to.WriteAt(buf, off); err != nil {
@@ -179,12 +179,30 @@ func (t *Tree) copyTable(f *tableFile, name string) error {
 	if err := to.Sync(); err != nil {
 		return err
 	}
-	r, err := table.Open(to, f.Meta)
-	if err != nil {
-		return f.hurt(err)
+	err = verifyTable(to, f.Meta)
+	if errors.Is(err, ErrCorrupt) {
+		// It may have come from the table, or be the doing of the other volume.
+		if source := verifyTable(from, f.Meta); source != nil {
+			return f.hurt(source)
+		}
+		return fmt.Errorf("lsm: the copy %s of a table differs from it: %w", name, err)
 	}
-	return f.hurt(r.VerifyHash(nil))
+	return err
 }
+
+// verifyTable reads all of a table, and leaves the file open.
+func verifyTable(f vfs.File, m table.Meta) error {
+	r, err := table.Open(keptOpen{f}, m)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.VerifyHash(nil), r.Close())
+}
+
+// keptOpen is a file whose Close is somebody else's.
+type keptOpen struct{ vfs.File }
+
+func (keptOpen) Close() error { return nil }
 
 // restore makes a manifest out of the checkpoint file, if there is one, after it
 // has verified all that belongs to it. The directory gets an identity of its own: it
@@ -197,6 +215,11 @@ func (r *recovery) restore(identity [16]byte) error {
 	}
 	if len(r.logs) > 0 {
 		return base.Corrupt(path.Join(t.dir, base.LogName(r.logs[0])), 0, "no log beside a checkpoint", "a log segment")
+	}
+	for _, n := range r.tables {
+		if _, ok := state.Find(n); !ok {
+			return base.Corrupt(path.Join(t.dir, base.TableName(n)), 0, "a table of the checkpoint", "one that it does not name")
+		}
 	}
 	for i := range state.Tables {
 		if err := r.verify(state.Tables[i].Meta); err != nil {
@@ -223,11 +246,7 @@ func (r *recovery) verify(m table.Meta) error {
 	case err != nil:
 		return err
 	}
-	reader, err := table.Open(f, m)
-	if err == nil {
-		err = reader.VerifyHash(nil)
-	}
-	if err == nil {
+	if err = verifyTable(f, m); err == nil {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/lsm/vfs"
 )
 
@@ -162,6 +163,53 @@ func TestRestoreRefuses(t *testing.T) {
 		}
 	}
 	t.Logf("%d refused, %d complete", refused, complete)
+}
+
+// TestRestoreExtra refuses a copy with a table too many, and changes nothing in it.
+func TestRestoreExtra(t *testing.T) {
+	disk, c := checkpoint(t)
+	extra := "copy/" + base.TableName(1<<40)
+	f, err := disk.Create(extra)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	before, err := disk.List("copy")
+	require.NoError(t, err)
+	_, err = Open("copy", another(disk))
+	require.ErrorIs(t, err, ErrCorrupt)
+	after, err := disk.List("copy")
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	require.NoError(t, disk.Remove(extra))
+	c.restored(t, "without it", disk, "copy")
+}
+
+// TestDamagedCopy damages a copy, and then a table that is copied. Only the table is
+// set aside.
+func TestDamagedCopy(t *testing.T) {
+	disk, c := damagedDisk(t, 60)
+	live := offheap.Live()
+	tree := open(t, isolating(noLinks{vfs.Faulty(disk, func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync && strings.HasPrefix(op.Name, "bad/") && strings.HasSuffix(op.Name, ".table") {
+			return disk.Corrupt(op.Name, 60, 1)
+		}
+		return nil
+	})}))
+	require.ErrorIs(t, tree.Checkpoint("bad"), ErrCorrupt)
+	require.NoError(t, tree.isolate())
+	require.Empty(t, tree.Damaged())
+	c.exactly(t, "healthy", tree)
+	name := filesOf(t, disk, "db", ".table")[0]
+	f, err := disk.OpenReadWrite(name)
+	require.NoError(t, err)
+	size, err := f.Size()
+	require.NoError(t, err)
+	require.NoError(t, f.Truncate(size-1))
+	require.NoError(t, f.Close())
+	require.ErrorIs(t, tree.Checkpoint("copy"), ErrCorrupt)
+	require.NoError(t, tree.isolate())
+	require.Len(t, tree.Damaged(), 1)
+	require.NoError(t, tree.Close())
+	require.Equal(t, live, offheap.Live())
 }
 
 func reversed(s []string) []string {

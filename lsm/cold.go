@@ -12,6 +12,7 @@ import (
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/lsm/vfs"
 )
 
 // The cold tier is a second directory, on a volume that is larger and slower. The
@@ -92,7 +93,7 @@ func (t *Tree) beginMove() (*run, *tableFile) {
 
 // move moves one table of a run.
 func (t *Tree) move(r *run, f *tableFile) error {
-	cold := &tableFile{t: t, Table: f.Table, purged: f.purged}
+	cold := &tableFile{t: t, Table: f.Table, strays: f.strays, purged: f.purged}
 	cold.Cold = true
 	pinned := t.pin(f.ID)
 	if pinned != f {
@@ -120,11 +121,18 @@ func (t *Tree) move(r *run, f *tableFile) error {
 	return err
 }
 
+// makeColdDir makes the cold directory for its first table. With tables in it it is
+// there: where it is not, its volume is not mounted, and what is below the mount
+// point is another.
 func (t *Tree) makeColdDir() error {
-	if err := t.o.FS.MkdirAll(t.cold); err != nil {
+	if slices.ContainsFunc(t.manifest.State().Tables, func(m manifest.Table) bool { return m.Cold }) {
+		_, err := t.o.FS.List(t.cold)
 		return err
 	}
-	return errors.Join(t.o.FS.SyncDir(t.o.ColdDir), t.o.FS.SyncDir(path.Dir(t.o.ColdDir)))
+	if err := vfs.MakeDir(t.o.FS, t.o.ColdDir); err != nil {
+		return err
+	}
+	return vfs.MakeDir(t.o.FS, t.cold)
 }
 
 // placeCold puts the copy in the place of the table.

@@ -2,7 +2,9 @@ package lsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 	"sync/atomic"
@@ -201,4 +203,46 @@ func TestColdSharing(t *testing.T) {
 	c.exactly(t, "first", first)
 	require.Contains(t, filesOf(t, disk, path.Dir(coldHome), ""), coldHome)
 	require.NoError(t, first.Close())
+}
+
+// TestColdUnmounted takes the cold volume away while the tree is open. That is no
+// damage, and no directory is made in its place.
+func TestColdUnmounted(t *testing.T) {
+	disk, c := bottomDisk(t)
+	var gone atomic.Bool
+	var made atomic.Int64
+	o := cooling(vfs.Faulty(disk, func(op vfs.Op) error {
+		if gone.Load() && strings.HasPrefix(op.Name, "cold/") {
+			if op.Kind == vfs.OpMkdirAll {
+				made.Add(1)
+			}
+			return fs.ErrNotExist
+		}
+		return nil
+	}))
+	o.pick, o.MaxOpenFiles, o.CacheBytes = neverPick, 1, -1
+	tree := open(t, o)
+	v := tree.acquire()
+	for f := range v.tables() {
+		f.strays = 7
+	}
+	tree.release(v)
+	require.NoError(t, tree.moveCold())
+	v = tree.acquire()
+	for f := range v.tables() {
+		require.True(t, f.Cold)
+		require.Equal(t, uint64(7), f.strays, "the log is the same as before")
+	}
+	tree.release(v)
+	gone.Store(true)
+	err := tree.Scrub(context.Background())
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.False(t, errors.Is(err, ErrCorrupt), fmt.Sprint(err))
+	require.NoError(t, tree.isolate())
+	require.Empty(t, tree.Damaged())
+	require.ErrorIs(t, tree.makeColdDir(), fs.ErrNotExist)
+	require.Zero(t, made.Load())
+	gone.Store(false)
+	c.exactly(t, "mounted again", tree)
+	require.NoError(t, tree.Close())
 }

@@ -67,6 +67,10 @@ func (t *Tree) Healed(ranges ...Range) error {
 		}
 		e.Heal = append(e.Heal, r.part())
 	}
+	if !t.hold() {
+		return ErrClosed
+	}
+	defer t.letGo()
 	if err := t.writable(); err != nil || len(ranges) == 0 {
 		return err
 	}
@@ -84,6 +88,11 @@ func (t *Tree) writable() error {
 // hurt takes in an error of reading f. Damage, with Isolate, has f set aside soon.
 func (f *tableFile) hurt(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
+		if f.Cold {
+			if _, gone := f.t.o.FS.List(f.t.cold); gone != nil {
+				return fmt.Errorf("lsm: the cold directory cannot be read; is its volume mounted? %w", errors.Join(err, gone))
+			}
+		}
 		err = base.Corrupt(f.name(), 0, "a table", "no such file")
 	}
 	if !errors.Is(err, ErrCorrupt) || !f.t.o.Isolate || f.suspect.Swap(true) {

@@ -18,7 +18,10 @@ var (
 	// did. Reads go on; writes need a new Open once the disk is well. The cause is wrapped.
 	ErrReadOnly = errors.New("lsm: no more writes after a failure; reopen the tree once the disk is well")
 	// ErrUncertain says that the log failed under this very write: it may be found
-	// there at the next Open, or not. The error is an ErrReadOnly too.
+	// there at the next Open, or not. The error is an ErrReadOnly too. From Put and
+	// Delete it may also wrap what refused the second attempt at a write, under a
+	// higher stamp: then the first attempt was written, and what the key shows is
+	// read as ever.
 	ErrUncertain = errors.New("lsm: the outcome of the write is unknown")
 	// ErrNoSpace says that the volume is full. Nothing was written; writes
 	// succeed again once there is room.

@@ -129,6 +129,7 @@ func (t *Tree) flush(m, next *mem) error {
 	out := output{t: t, bytes: uint64(m.Bytes()) >> (64 - t.sliceShift)}
 	tables, err := out.writeAll(m)
 	if err != nil {
+		t.load.flushing.Store(0)
 		return out.abandon(err)
 	}
 	edit := manifest.Edit{LogFrom: next.first}
@@ -168,7 +169,8 @@ func (t *Tree) flush(m, next *mem) error {
 
 // edit makes an edit of the manifest durable, and then visible in a version that
 // change makes. Who edits takes turns, so that while one has the turn manifest and
-// version agree. After an error the edit did not happen, unless the tree has failed.
+// version agree, but for the instant between its own edit and its version. After an
+// error the edit did not happen, unless the tree has failed.
 func (t *Tree) edit(e manifest.Edit, change func(*version)) error {
 	t.edits <- struct{}{}
 	defer func() { <-t.edits }()
@@ -188,10 +190,13 @@ func (t *Tree) editHeld(e manifest.Edit, change func(*version)) error {
 		}
 		return err
 	}
-	if change == nil {
-		change = func(*version) {}
-	}
-	t.change(change)
+	state := t.manifest.State()
+	t.change(func(v *version) {
+		v.takeIn(state)
+		if change != nil {
+			change(v)
+		}
+	})
 	return nil
 }
 

@@ -83,15 +83,17 @@ func (t *Tree) ingestError(err error) error {
 	return t.judge(err)
 }
 
-// hold keeps Close from ending until letGo. False: the tree is closed.
+// hold keeps Close from taking the tree apart until letGo: meanwhile there is a
+// version, and a manifest to edit. False: Close has begun. Who holds must not wait
+// for Close, and ends soon once t.closing says so.
 func (t *Tree) hold() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.version.Load() == nil {
+	if t.mu.closed {
 		return false
 	}
-	t.mu.versions++
+	t.holders.Add(1)
 	return true
 }
 
-func (t *Tree) letGo() { t.bury(nil) }
+func (t *Tree) letGo() { t.holders.Done() }

@@ -28,27 +28,30 @@ func (t *Tree) join(a, b Record) Record {
 		return a
 	}
 	x, y := encoded(&a), encoded(&b)
-	var j []byte
+	r := Record{Token: a.Token, Key: a.Key, Kind: Causal}
+	var err error
 	if t.o.Join != nil {
-		j = t.o.Join(a.Key, x, y)
+		r.Value = t.o.Join(a.Key, x, y)
 	} else {
-		var err error
-		if j, err = vclock.JoinEncoded(x, y); err != nil {
-			// Both were verified when they came in, so only a limit is left. The
-			// greater one stays: deterministic, and no way to stop the tree.
-			t.stats.joinLimits.Add(1)
-			t.o.Logger.Error("lsm: two versions are too large to be joined", "token", a.Token, "error", err)
-			if c := a.Max.Compare(b.Max); c > 0 || c == 0 && bytes.Compare(x, y) > 0 {
-				return a
-			}
-			return b
+		r.Value, err = vclock.JoinEncoded(x, y)
+	}
+	if err == nil {
+		if err := t.normalize(&r); err != nil {
+			panic(fmt.Sprintf("lsm: the join of two causal values is none: %v", err))
 		}
+		if len(r.Value) <= MaxValueBytes {
+			return r
+		}
+		err = ErrValueTooLarge // no table takes it
 	}
-	r := Record{Token: a.Token, Key: a.Key, Kind: Causal, Value: j}
-	if err := t.normalize(&r); err != nil {
-		panic(fmt.Sprintf("lsm: the join of two causal values is none: %v", err))
+	// Both were verified when they came in, so only a limit is left. The greater
+	// one stays: deterministic, and no way to stop the tree.
+	t.stats.joinLimits.Add(1)
+	t.o.Logger.Error("lsm: two versions are too large to be joined", "token", a.Token, "error", err)
+	if c := a.Max.Compare(b.Max); c > 0 || c == 0 && bytes.Compare(x, y) > 0 {
+		return a
 	}
-	return r
+	return b
 }
 
 // normalize verifies a causal record, sets its bounds, and makes it plain if it

@@ -178,3 +178,22 @@ func requireLive(t testing.TB, m model, tree *Tree, seed uint64) {
 		require.Equal(t, live(s), live(got), "seed %d, key %q", seed, k)
 	}
 }
+
+// TestJoinTooLarge joins versions that no table could hold together: the same one
+// stays whatever the order.
+func TestJoinTooLarge(t *testing.T) {
+	tree := open(t, small(vfs.NewMem(1)))
+	large := func(actor uint64) Record {
+		b := vclock.Sibling{Dot: vclock.Dot{Stamp: 5, Actor: actor}, Value: make([]byte, MaxValueBytes/2)}
+		r := Record{Token: 1, Key: key(1), Kind: Causal, Value: vclock.AppendSet(nil, vclock.Set{}.Write(vclock.History{}, b))}
+		require.NoError(t, tree.normalize(&r))
+		return r
+	}
+	a, b := large(1), large(2)
+	for _, r := range []Record{tree.join(a, b), tree.join(b, a)} {
+		require.LessOrEqual(t, len(r.Value), MaxValueBytes)
+		require.Equal(t, b.Max, r.Max)
+	}
+	require.Equal(t, uint64(2), tree.stats.joinLimits.Load())
+	require.NoError(t, tree.Close())
+}

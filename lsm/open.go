@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/bits"
 	"path"
@@ -14,6 +15,7 @@ import (
 	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/internal/memtable"
 	"example.com/kvstore/lsm/internal/wal"
+	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/vclock"
 )
 
@@ -29,16 +31,28 @@ func Open(dir string, o *Options) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := opts.FS.MkdirAll(dir); err != nil {
+	if err := vfs.MakeDir(opts.FS, dir); err != nil {
 		return nil, fmt.Errorf("lsm: creating the directory: %w", err)
-	}
-	if err := opts.FS.SyncDir(path.Dir(dir)); err != nil {
-		return nil, fmt.Errorf("lsm: syncing the parent directory: %w", err)
 	}
 	lock, err := opts.FS.Lock(path.Join(dir, base.LockName))
 	if err != nil {
 		return nil, fmt.Errorf("lsm: locking %s: %w", dir, err)
 	}
+	t, err := openLocked(dir, opts, lock)
+	if errors.Is(err, ErrNoSpace) && opts.FS.Remove(path.Join(dir, base.ReserveName)) == nil {
+		opts.Logger.Warn("lsm: the volume is full; the reserve is used", "error", err)
+		t, err = openLocked(dir, opts, lock)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	t.start()
+	return t, nil
+}
+
+// openLocked recovers the tree of a directory that is locked. It keeps the lock only
+// if it succeeds.
+func openLocked(dir string, opts Options, lock io.Closer) (*Tree, error) {
 	t := &Tree{
 		o: opts, dir: dir, lock: lock,
 		queue:       wal.NewBuffer(opts.LogBufferBytes),
@@ -81,9 +95,8 @@ func Open(dir string, o *Options) (*Tree, error) {
 			err = errors.Join(err, t.log.Close())
 		}
 		t.cache.Close()
-		return nil, errors.Join(err, lock.Close())
+		return nil, err
 	}
-	t.start()
 	return t, nil
 }
 
@@ -252,8 +265,12 @@ func (r *recovery) replay(from uint64) error {
 	idle, logs := r.logs[:i:i], r.logs[i:]
 	r.refill.dir = t.dir
 	found, err := wal.Replay(t.o.FS, t.dir, from, logs, r.visit)
-	if err := r.refill.flush(); err != nil {
-		return err
+	if bad := r.refill.flush(); bad != nil && (err == nil || errors.Is(err, ErrCorrupt)) {
+		// A good group that does not hold records is met later than it is read.
+		err = bad
+		if n := r.refill.damaged(); found.Damaged == 0 || n < found.Damaged {
+			found.Damaged = n
+		}
 	}
 	r.top = max(r.top, r.refill.highest())
 	damaged := t.o.Isolate && errors.Is(err, ErrCorrupt)
@@ -324,6 +341,7 @@ func (r *recovery) salvage(damaged uint64, logs []uint64) error {
 	for _, m := range r.mems {
 		out := output{t: t}
 		tables, err := out.writeAll(m)
+		t.load.flushing.Store(0)
 		if err != nil {
 			return out.abandon(err)
 		}
@@ -394,6 +412,7 @@ func (r *recovery) publish(state *manifest.State) {
 	}
 	t.active.Store(r.mems[len(r.mems)-1])
 	t.change(func(v *version) {
+		v.takeIn(state)
 		v.mems = slices.Clone(r.mems)
 		slices.Reverse(v.mems)
 		v.slices = make([][]*run, state.Slices)

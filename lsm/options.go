@@ -28,8 +28,14 @@ var (
 	SyncNever = SyncPolicy{lazy: true}
 )
 
-// SyncEvery is like SyncNever, but syncs d after the first unsynced write.
-func SyncEvery(d time.Duration) SyncPolicy { return SyncPolicy{lazy: true, every: max(d, 0)} }
+// SyncEvery is like SyncNever, but syncs d after the first unsynced write. With d
+// of zero or less that is at once: it is SyncAlways.
+func SyncEvery(d time.Duration) SyncPolicy {
+	if d <= 0 {
+		return SyncAlways
+	}
+	return SyncPolicy{lazy: true, every: d}
+}
 
 func (p SyncPolicy) String() string {
 	switch {

@@ -21,7 +21,7 @@ type lookup struct {
 }
 
 // join takes in a record that may alias the free scratch.
-func (l *lookup) join(t *Tree, r *Record, scratch bool) {
+func (l *lookup) join(t *Tree, key []byte, r *Record, scratch bool) {
 	switch {
 	case !l.found:
 		l.r, l.found = *r, true
@@ -29,6 +29,7 @@ func (l *lookup) join(t *Tree, r *Record, scratch bool) {
 			l.free = 1 - l.free
 		}
 	case l.r.Kind == Causal || r.Kind == Causal || l.r.Max == r.Max:
+		l.r.Key = key // its own may be in a scratch that another table was read with
 		l.r = t.join(l.r, *r)
 		l.r.Value = bytes.Clone(l.r.Value) // it may be in either scratch
 	case l.r.Max.Less(r.Max):
@@ -53,7 +54,7 @@ func (l *lookup) memory(t *Tree, v *version, token uint64, key []byte) {
 	l.r, l.found, l.below = Record{}, false, false
 	for _, m := range v.mems {
 		if r, ok := m.Get(token, key); ok {
-			l.join(t, &r, false)
+			l.join(t, key, &r, false)
 		}
 	}
 }
@@ -101,7 +102,7 @@ func (l *lookup) table(t *Tree, f *tableFile, o *opened, token uint64, key []byt
 		return f.hurt(err)
 	}
 	if ok {
-		l.join(t, &r, true)
+		l.join(t, key, &r, true)
 		l.below = true
 	} else {
 		t.stats.falsePositives.Add(1)

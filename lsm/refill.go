@@ -19,8 +19,9 @@ type refill struct {
 	running sync.WaitGroup // of the batch before
 	mu      struct {
 		sync.Mutex
-		err error
-		top uint64 // the highest stamp
+		err     error
+		damaged uint64 // with err, the segment of the first group that holds no records
+		top     uint64 // the highest stamp
 	}
 }
 
@@ -80,13 +81,14 @@ func (f *refill) flush() error {
 
 // apply applies the part of a batch whose tokens have the remainder i by n.
 func (f *refill) apply(batch []logged, i, n uint64) {
-	top := uint64(0)
+	top, damaged := uint64(0), uint64(0)
 	var bad error
 	for _, g := range batch {
 		for b, off := g.records, g.off; len(b) > 0 && bad == nil; {
 			rec, size, err := base.DecodeRecord(b)
 			if err != nil {
 				bad = base.Corrupt(path.Join(f.dir, base.LogName(g.segment)), off, "a record", err)
+				damaged = g.segment
 				break
 			}
 			if rec.Token%n == i {
@@ -100,8 +102,15 @@ func (f *refill) apply(batch []logged, i, n uint64) {
 	defer f.mu.Unlock()
 	f.mu.top = max(f.mu.top, top)
 	if f.mu.err == nil {
-		f.mu.err = bad
+		f.mu.err, f.mu.damaged = bad, damaged
 	}
+}
+
+// damaged gives the segment of the group that flush has failed for.
+func (f *refill) damaged() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.damaged
 }
 
 // highest gives the highest stamp of all that was applied.

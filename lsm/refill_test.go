@@ -2,11 +2,13 @@ package lsm
 
 import (
 	"fmt"
+	"path"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/wal"
 	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/vclock"
 )
@@ -70,4 +72,40 @@ func TestRefillMalformed(t *testing.T) {
 	require.ErrorIs(t, err, ErrCorrupt)
 	require.ErrorContains(t, err, fmt.Sprint(100+len(good)))
 	require.ErrorIs(t, f.flush(), ErrCorrupt, "it stays")
+}
+
+// TestMalformedGroup opens a log with a good group that does not hold records: as a
+// damaged log, which with Isolate is set aside from there on.
+func TestMalformedGroup(t *testing.T) {
+	disk := vfs.NewMem(1)
+	tree := open(t, small(disk))
+	require.NoError(t, tree.Put(key(1), []byte("v")))
+	require.NoError(t, tree.Close())
+	var logs []uint64
+	for _, name := range filesOf(t, disk, "db", ".log") {
+		n, ok := base.ParseLogName(path.Base(name))
+		require.True(t, ok)
+		logs = append(logs, n)
+	}
+	found, err := wal.Replay(disk, "db", logs[0], logs, func(uint64, int64, []byte) error { return nil })
+	require.NoError(t, err)
+	next := uint64(1000)
+	w := wal.NewWriter(wal.WriterOptions{FS: disk, Dir: "db", SegmentBytes: 1 << 16, Segments: 9, Number: func() uint64 { return next }},
+		found.At, found.Live, nil)
+	group := append(make([]byte, wal.GroupHeaderBytes), found.Tail...)
+	require.NoError(t, w.Rotate(append(group, 0xff, 0xff)))
+	require.NoError(t, w.Close())
+
+	_, err = Open("db", small(disk.CrashSynced()))
+	require.ErrorIs(t, err, ErrCorrupt)
+	tree = open(t, isolating(disk))
+	damaged := tree.Damaged()
+	require.Len(t, damaged, 1)
+	require.Equal(t, next, damaged[0].File)
+	require.NoError(t, tree.Healed(damaged...))
+	requireGet(t, tree, key(1), "v")
+	require.NoError(t, tree.Close())
+	tree = open(t, isolating(disk))
+	requireGet(t, tree, key(1), "v")
+	require.NoError(t, tree.Close())
 }

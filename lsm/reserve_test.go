@@ -152,3 +152,26 @@ func everything(t testing.TB, at string, tree *Tree) (c content, refused int) {
 	}
 	return c, refused
 }
+
+// TestOpenFull opens a tree on a volume that is full but for the reserve.
+func TestOpenFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem(1)
+		o := small(disk)
+		o.pick = neverPick
+		tree := open(t, o)
+		synctest.Wait()
+		c := fill(t, tree, 0, 100)
+		require.NoError(t, tree.Close())
+		reserve := tree.reserveName()
+		require.Contains(t, filesOf(t, disk, "db", ""), reserve)
+		disk.SetCapacity(disk.Used())
+		tree = open(t, o)
+		c.exactly(t, "full", tree)
+		require.NoError(t, tree.Close())
+		require.NotContains(t, filesOf(t, disk, "db", ""), reserve)
+		disk.SetCapacity(0)
+		_, err := Open("db", o)
+		require.ErrorIs(t, err, ErrNoSpace, "there is nothing left to give")
+	})
+}

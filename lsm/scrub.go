@@ -15,10 +15,11 @@ const scrubPause = time.Hour
 // met it; the error then is an ErrCorrupt for each damaged table. Tables that are
 // made meanwhile are left to the next scrub. It fills no cache.
 func (t *Tree) Scrub(ctx context.Context) error {
-	v := t.acquire()
-	if v == nil {
+	if !t.hold() {
 		return ErrClosed
 	}
+	defer t.letGo()
+	v := t.acquire()
 	var ids []uint64
 	for f := range v.tables() {
 		ids = append(ids, f.ID)
@@ -26,6 +27,9 @@ func (t *Tree) Scrub(ctx context.Context) error {
 	t.release(v)
 	var damage []error
 	for _, id := range ids {
+		if t.closing.Load() {
+			return errors.Join(append(damage, ErrClosed)...)
+		}
 		f := t.pin(id)
 		if f == nil {
 			continue
@@ -96,8 +100,9 @@ func (t *Tree) scrubLoop() {
 		select {
 		case <-timer.C:
 		case <-t.ending:
+			timer.Stop()
+			return
 		}
-		timer.Stop()
 	}
 }
 

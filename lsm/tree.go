@@ -18,8 +18,10 @@ import (
 //
 // Locks are leaves: none is held while another is taken, except that a
 // memtable's View takes all of its shards in order, and that a shard takes
-// memory from its memtable's arena, which takes it from the pool; none is held
-// across I/O, channel operations or callbacks.
+// memory from its memtable's arena, which takes it from the pool. None is held
+// across I/O, channel operations or callbacks, apart from Options.Join and Dots,
+// which a shard calls to merge two values and which may not wait for anything; and
+// mu is held while a compaction is picked, which computes only.
 type Tree struct {
 	o          Options
 	dir        string
@@ -41,7 +43,7 @@ type Tree struct {
 	memtables, flushed atomic.Uint64
 
 	queue *wal.Buffer
-	log   *wal.Writer // owned by logLoop, except for Release
+	log   *wal.Writer // owned by logLoop, except for Prepare, Release, Segments and DropNext
 	sync  syncTimer   // owned by logLoop, except where noted
 
 	manifest *manifest.Manifest
@@ -84,6 +86,7 @@ type Tree struct {
 	closeErr   error
 	background sync.WaitGroup // logLoop
 	workers    sync.WaitGroup // prepareLoop, flushLoop, each compactLoop, tendLoop, scrubLoop
+	holders    sync.WaitGroup // calls that Close waits for; see hold
 }
 
 // Identity tells the directory from all others: a restored checkpoint has another
@@ -137,10 +140,11 @@ type failure struct{ cause error }
 func (f *failure) Error() string   { return ErrReadOnly.Error() + ": " + f.cause.Error() }
 func (f *failure) Unwrap() []error { return []error{ErrReadOnly, f.cause} }
 
-// Close writes and syncs what was submitted, ends the background work, waits for
-// reads and scans that still run, and unlocks the directory. It gives the error
-// that ended writing, if there was one. It may be called twice, but not from a
-// completion, nor from the body of a Scan.
+// Close writes and syncs what was submitted, ends the background work and calls
+// like Ingest and Checkpoint, waits for reads and scans that still run, and unlocks
+// the directory. It gives the error that ended writing, if there was one. It may be
+// called twice, but not from a completion, nor from the body of a Scan, nor from the
+// records of an Ingest.
 func (t *Tree) Close() error {
 	t.mu.Lock()
 	again := t.mu.closed
@@ -170,9 +174,9 @@ func (t *Tree) shut() error {
 	t.stopped.Store(true)
 	close(t.stopping)
 	t.workers.Wait()
+	t.holders.Wait()
 	t.rest.timer.Stop()
-	v := t.version.Swap(nil)
-	t.release(v)
+	t.release(t.version.Swap(nil))
 	<-t.idle
 	t.memory.Close()
 	t.queue.Free()

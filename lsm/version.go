@@ -247,7 +247,9 @@ func (t *Tree) bury(dead []*tableFile) {
 }
 
 // change installs the version that f makes of the current one. f changes the
-// copy that it is given and does no I/O.
+// copy that it is given and does no I/O. What the manifest says beside the tables
+// comes in by editHeld alone, together with the tables: another change, of a
+// rotation, may come between an edit and its version.
 func (t *Tree) change(f func(v *version)) {
 	t.mu.Lock()
 	old := t.version.Load()
@@ -255,12 +257,8 @@ func (t *Tree) change(f func(v *version)) {
 	if old != nil {
 		v.mems = slices.Clone(old.mems)
 		v.slices = slices.Clone(old.slices)
+		v.damaged, v.dropped = old.damaged, old.dropped
 	}
-	state := t.manifest.State()
-	for _, d := range state.Damaged {
-		v.damaged = append(v.damaged, rangeOf(d))
-	}
-	v.dropped = state.Dropped
 	f(v)
 	v.refs.Store(1)
 	for _, m := range v.mems {
@@ -275,6 +273,15 @@ func (t *Tree) change(f func(v *version)) {
 	if old != nil {
 		t.release(old)
 	}
+}
+
+// takeIn sets what of a manifest's state is no table.
+func (v *version) takeIn(state *manifest.State) {
+	v.damaged = nil
+	for _, d := range state.Damaged {
+		v.damaged = append(v.damaged, rangeOf(d))
+	}
+	v.dropped = state.Dropped
 }
 
 // replace takes runs out of a version and puts tables in.

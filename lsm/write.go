@@ -32,8 +32,7 @@ func (w *waiter) complete(err error) {
 
 // Put writes a value under the tree's own clock. On return it is visible, and
 // durable as Options.Sync says. Key and value are copied. After an
-// ErrUncertain the outcome is unknown until the next Open; after any other error
-// nothing was written.
+// ErrUncertain the outcome is unknown; after any other error nothing was written.
 func (t *Tree) Put(key, value []byte) error {
 	return t.write(Record{Kind: Value, Key: key, Value: value})
 }
@@ -49,6 +48,7 @@ func (t *Tree) write(r Record) error {
 	w := t.waiters.Get().(*waiter)
 	var above uint64
 	var err error
+	applied := false
 	for {
 		var stamp uint64
 		if stamp, err = t.clock.Next(above); err != nil {
@@ -62,7 +62,11 @@ func (t *Tree) write(r Record) error {
 		if err = t.apply(w.batch[:], false, w); err != nil || w.batch[0].Newer.IsZero() || !base.Defences.Restamp {
 			break
 		}
-		above = w.batch[0].Newer.Stamp
+		above, applied = w.batch[0].Newer.Stamp, true
+	}
+	if err != nil && applied {
+		// An attempt is in the tree; what it met may only have seemed newer.
+		err = fmt.Errorf("%w: %w", ErrUncertain, err)
 	}
 	w.batch[0] = Record{}
 	t.waiters.Put(w)
@@ -98,10 +102,11 @@ func (t *Tree) Submit(batch []Record, done func(error)) {
 		done(err)
 		return
 	}
-	t.load.unpaced.Add(int64(size))
 	if err := t.queue.Append(wal.Entry{Batch: batch, Done: done}); err != nil {
 		done(err)
+		return
 	}
+	t.load.unpaced.Add(int64(size))
 }
 
 // apply writes a batch and waits on w as far as the policy asks for.
