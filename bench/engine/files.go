@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // eachFile visits the regular files below a directory. Files that vanish
@@ -27,6 +29,11 @@ func eachFile(dir string, visit func(path string, info fs.FileInfo) error) error
 		}
 		return visit(path, info)
 	})
+}
+
+// isLog tells whether the name of a file ends in one of the suffixes.
+func isLog(path string, suffixes []string) bool {
+	return slices.ContainsFunc(suffixes, func(suffix string) bool { return strings.HasSuffix(path, suffix) })
 }
 
 // dropPages makes the page cache forget the files of a directory, which this

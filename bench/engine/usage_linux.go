@@ -106,12 +106,9 @@ func diskBytes(dir string, logs []string) (all, tables uint64) {
 		}
 		n := uint64(stat.Blocks) * 512
 		all += n
-		for _, suffix := range logs {
-			if filepath.Ext(path) == suffix {
-				return nil
-			}
+		if !isLog(path, logs) {
+			tables += n
 		}
-		tables += n
 		return nil
 	})
 	return all, tables

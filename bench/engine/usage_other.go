@@ -6,8 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -24,7 +22,7 @@ func syncData(f *os.File) error           { return f.Sync() }
 func diskBytes(dir string, logs []string) (all, tables uint64) {
 	eachFile(dir, func(path string, info fs.FileInfo) error {
 		all += uint64(info.Size())
-		if !slices.Contains(logs, filepath.Ext(path)) {
+		if !isLog(path, logs) {
 			tables += uint64(info.Size())
 		}
 		return nil
