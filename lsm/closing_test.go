@@ -141,3 +141,19 @@ func TestCloseScrubbing(t *testing.T) {
 	o.ScrubBytesPerSecond = 1000
 	require.NoError(t, open(t, o).Close())
 }
+
+// TestHold has Close wait for a call that has begun, and refuse those that begin
+// after it.
+func TestHold(t *testing.T) {
+	tree := open(t, small(vfs.NewMem(1)))
+	require.True(t, tree.hold())
+	closed := make(chan error, 1)
+	go func() { closed <- tree.Close() }()
+	<-tree.stopping
+	require.False(t, tree.hold())
+	require.NoError(t, tree.edit(manifest.Edit{}, nil))
+	require.NotNil(t, tree.version.Load())
+	tree.letGo()
+	require.NoError(t, <-closed)
+	require.Nil(t, tree.version.Load())
+}
