@@ -424,12 +424,11 @@ func (db *DB) submitMany(v *view, q *replica.ManyRequest, done func(replica.Many
 			a.Status = replica.Invalid
 			continue
 		}
-		switch db.horizons.judge(v, &rec, replica.Fresh) {
-		case replica.Take:
-			batch, index = append(batch, rec), append(index, i)
-		case replica.Refuse:
+		if db.horizons.judge(v, &rec, replica.Fresh) != replica.Take {
 			a.Status = replica.Behind
-		} // else it is a delete that the own horizon covers
+			continue
+		}
+		batch, index = append(batch, rec), append(index, i)
 	}
 	synced := func(err error) {
 		p.Stamp, p.Epoch = db.clock.Now(), db.view.Load().epoch.Number

@@ -111,7 +111,8 @@ type Options struct {
 	// before it is refused; default 500 ms. All nodes need the same.
 	MaxClockOffset time.Duration
 	// MaxRequest caps the duration of every request; default 10 s. A context's
-	// deadline shortens it.
+	// deadline shortens it. All nodes need the same: what comes to an owner later
+	// than that may be refused, since deletes as old are being forgotten.
 	MaxRequest time.Duration
 	// GossipInterval is the time between rounds of gossip; default 1 s. Shorter
 	// finds failures sooner and costs traffic in proportion.

@@ -36,7 +36,8 @@ const (
 	// Reread: it, or a sibling in it, may have been deleted and forgotten meanwhile.
 	// Ask owners that have everything what there is now.
 	Reread
-	// Ignore it: a delete that is behind the own horizon, where absent means deleted.
+	// Ignore it: a delete behind the own horizon, where absent means deleted. Nothing
+	// Fresh is ignored.
 	Ignore
 )
 
@@ -44,12 +45,12 @@ const (
 // holds nothing but deletes.
 func (h Horizon) Judge(from Source, lo, hi vclock.Dot, gone bool) Judgement {
 	switch {
+	case from == Fresh && hi.Stamp <= h.Promised:
+		return Refuse // deletes too: ignored, they would be acknowledged and stored nowhere
 	case gone && hi.Stamp <= h.Recorded:
 		return Ignore
 	case from == Exchanged || lo.Stamp > h.Promised:
 		return Take
-	case from == Fresh && hi.Stamp <= h.Promised:
-		return Refuse
 	}
 	return Reread
 }

@@ -25,7 +25,7 @@ func TestJudge(t *testing.T) {
 		{replica.Fresh, 5, 5, false, replica.Refuse},
 		{replica.Fresh, 5, 21, false, replica.Reread}, // an old sibling
 		{replica.Fresh, 21, 22, false, replica.Take},  // siblings
-		{replica.Fresh, 10, 10, true, replica.Ignore}, // a delete that is known here
+		{replica.Fresh, 10, 10, true, replica.Refuse}, // it would be stored nowhere
 		{replica.WrittenBack, 21, 21, false, replica.Take},
 		{replica.WrittenBack, 20, 20, false, replica.Reread},
 		{replica.WrittenBack, 5, 21, false, replica.Reread},
