@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -199,6 +200,8 @@ func (h *horizons) step(m *replica.RoundStep) replica.Status {
 	merged := r != nil && r.merging != nil && closed(r.merging.done) && r.merging.status == replica.OK
 	h.mu.Unlock()
 	switch {
+	case r == nil && m.Step == replica.RoundRecord && h.recorded(v, m):
+		return replica.OK // its answer to the first time was lost
 	case r == nil || r.epoch != m.Epoch || r.horizon != m.Horizon || now().After(r.expires):
 		return replica.Stale
 	case r.damages != h.damages.Load() || h.damaged(v, r.partitions):
@@ -214,14 +217,9 @@ func (h *horizons) step(m *replica.RoundStep) replica.Status {
 // promise refuses from now on what a new horizon will cover. When it returns, all
 // that was let through before is durable and in every snapshot.
 func (h *horizons) promise(v *view, m *replica.RoundStep) replica.Status {
-	var partitions []uint32
-	for p := range v.ring.Partitions() {
-		if p/8 < len(m.Partitions) && m.Partitions[p/8]>>(p%8)&1 == 1 {
-			partitions = append(partitions, uint32(p))
-			if !sameOwners(v, p, m.Owners) {
-				return replica.NotOwner
-			}
-		}
+	partitions := v.partitionsOf(m)
+	if !sameOwners(v, partitions, m.Owners) {
+		return replica.NotOwner
 	}
 	// A margin behind the clock: what is still on its way is stamped above.
 	if m.Horizon > vclock.NewStamp(h.db.opts.Clock().Add(-h.db.opts.MaxRequest)) {
@@ -309,23 +307,33 @@ func (h *horizons) merge(m *replica.RoundStep, r *round) replica.Status {
 	return replica.OK
 }
 
-// record makes the horizon this node's own. Compactions see it when nothing is on its
-// way into the log that was judged by the old one.
+// record makes the horizon this node's own. Compactions see it when all that was
+// judged by the old one is in memtables: what had passed when the drain was over lies
+// in the log ahead of the horizon, which is synced after it.
 func (h *horizons) record(v *view, id uint64, r *round) replica.Status {
 	t := h.of(v)
 	h.writing <- struct{}{}
 	defer func() { <-h.writing }()
 	raise(t.recorded, r.partitions, r.horizon)
+	h.passing.drain()
 	if err := h.persist(t, r.partitions); err != nil {
 		return errorStatus(err)
 	}
-	h.passing.drain()
 	raise(t.purgeable, r.partitions, r.horizon)
 	h.mu.Lock()
 	delete(h.mu.rounds, id)
 	h.mu.Unlock()
 	h.db.metrics.rounds.Add(1)
+	h.db.tree.HorizonMoved()
 	return replica.OK
+}
+
+// recorded reports whether the round's horizon already is this node's own. That cannot
+// be without the round, or a later one, having been carried through.
+func (h *horizons) recorded(v *view, m *replica.RoundStep) bool {
+	t, partitions := h.of(v), v.partitionsOf(m)
+	return len(partitions) > 0 && sameOwners(v, partitions, m.Owners) &&
+		!slices.ContainsFunc(partitions, func(p uint32) bool { return t.recorded[p].Load() < m.Horizon })
 }
 
 func raise(numbers []atomic.Uint64, partitions []uint32, to uint64) {
@@ -371,15 +379,17 @@ func (h *horizons) damaged(v *view, partitions []uint32) bool {
 // ownersOf are the UIDs of the owners of partition p, ascending.
 func (v *view) ownersOf(p int) []uint64 { return v.uids(p, true) }
 
-func sameOwners(v *view, p int, owners []uint64) bool {
-	mine := v.ownersOf(p)
-	if len(mine) != len(owners) {
-		return false
-	}
-	for i := range mine {
-		if mine[i] != owners[i] {
-			return false
+// partitionsOf are those of a round, ascending.
+func (v *view) partitionsOf(m *replica.RoundStep) (partitions []uint32) {
+	for p := range v.ring.Partitions() {
+		if p/8 < len(m.Partitions) && m.Partitions[p/8]>>(p%8)&1 == 1 {
+			partitions = append(partitions, uint32(p))
 		}
 	}
-	return true
+	return partitions
+}
+
+// sameOwners reports whether these are the owners of all of the partitions.
+func sameOwners(v *view, partitions []uint32, owners []uint64) bool {
+	return !slices.ContainsFunc(partitions, func(p uint32) bool { return !slices.Equal(v.ownersOf(int(p)), owners) })
 }
