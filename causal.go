@@ -117,7 +117,7 @@ func (db *DB) coordinate(ctx context.Context, v *view, w *causalWrite, deadline 
 		return causalResult{}, err
 	}
 	seen, above := w.seen, vclock.Dot{}
-	for range maxAttempts {
+	for attempt := range maxAttempts {
 		c := db.writes.get()
 		if c == nil {
 			return causalResult{}, qe.fail(fmt.Errorf("%w: %d writes are in flight", ErrOverloaded, maxInFlight))
@@ -135,6 +135,8 @@ func (db *DB) coordinate(ctx context.Context, v *view, w *causalWrite, deadline 
 			case errors.As(err, &conflict):
 				conflict.outcome = qe.outcome
 				return causalResult{}, err
+			case errors.Is(err, errBehind) && attempt == 0:
+				continue // a horizon moved meanwhile, which it does seldom
 			case errors.As(err, &no) && qe.outcome == NotApplied:
 				return causalResult{}, err
 			}
@@ -193,6 +195,8 @@ func (db *DB) applyCausal(ctx context.Context, v *view, w *causalWrite, seen vcl
 			return causalStep{}, err
 		}
 	}
+	p := v.ring.Partition(ring.Token(w.key))
+	recorded := db.horizons.of(v).at(p).Recorded
 	step, err := db.nextCausal(ctx, v, w, seen, above, deadline)
 	var rec lsm.Record
 	if err == nil {
@@ -206,7 +210,9 @@ func (db *DB) applyCausal(ctx context.Context, v *view, w *causalWrite, seen vcl
 	// gone.
 	synced := make(chan error, 1)
 	turn := db.horizons.passing.enter()
-	late := step.dot.Stamp <= db.horizons.of(v).at(v.ring.Partition(rec.Token)).Promised
+	// What was read may have been deleted and forgotten since, if the horizon moved.
+	horizon := db.horizons.of(v).at(p)
+	late := step.dot.Stamp <= horizon.Promised || horizon.Recorded != recorded
 	if !late {
 		db.tree.Submit([]lsm.Record{rec}, func(err error) {
 			unlock()

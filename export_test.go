@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/kvstore/lsm"
+	"example.com/kvstore/replica"
 	"example.com/kvstore/ring"
 	"example.com/kvstore/vclock"
 )
@@ -70,6 +71,35 @@ func Fill(db *DB, now time.Time, n, size int, change func(i int, stamp uint64) u
 
 // Compact has a node's engine purge what it may.
 func Compact(db *DB) error { return db.tree.Compact(context.Background()) }
+
+// TakeRound carries a node that is alone through a round for all partitions, repeats
+// its last step, and gives what came of each.
+func TakeRound(db *DB) (statuses []replica.Status) {
+	v := db.view.Load()
+	m := replica.RoundStep{Epoch: v.epoch.Number, Round: mix(db.salts.Add(1)), Owners: []uint64{db.uid}, Partitions: bytes.Repeat([]byte{255}, (v.ring.Partitions()+7)/8),
+		Horizon: vclock.NewStamp(db.opts.Clock().Add(-db.opts.MaxRequest))}
+	for _, m.Step = range []byte{replica.RoundPromise, replica.RoundMerge, replica.RoundRecord, replica.RoundRecord} {
+		statuses = append(statuses, db.horizons.step(&m))
+	}
+	return statuses
+}
+
+// Forget deletes what a node that is alone holds of a key, as another owner would,
+// and forgets it behind a horizon.
+func Forget(db *DB, key string) error {
+	rec, _, err := db.tree.Read([]byte(key))
+	if err != nil {
+		return err
+	}
+	rec.Max.Stamp++
+	if err := db.tree.ApplySync([]lsm.Record{{Token: rec.Token, Key: rec.Key, Min: rec.Max, Max: rec.Max, Kind: lsm.Tombstone}}); err != nil {
+		return err
+	}
+	if s := TakeRound(db); s[2] != replica.OK {
+		return fmt.Errorf("round: %v", s)
+	}
+	return Compact(db)
+}
 
 // Exchange runs one routine exchange with each peer and gives the bytes moved.
 func Exchange(db *DB) (bytes int, err error) {
