@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/kvstore/lsm"
@@ -58,7 +59,7 @@ func refused(err error) error {
 // writeCausal finds an owner that coordinates w: this node if it is one, else
 // another, and the next one when that refuses. A sole write goes to the first
 // live owner from everywhere, so that there is an order between such writes as
-// long as nothing fails.
+// long as nothing fails: at a level of this data centre, to the first one there.
 func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, error) {
 	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
 	deadline, err := db.deadline(ctx)
@@ -74,6 +75,9 @@ func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, er
 		targets, _, err := v.enough(w.key, w.level, &qe, room[:0])
 		if err != nil {
 			return causalResult{}, err
+		}
+		if w.level.local() { // what is local is the coordinator's data centre
+			targets = slices.DeleteFunc(targets, func(t target) bool { return !t.near })
 		}
 		if w.sole {
 			v.firstOwnersFirst(targets, v.ring.Partition(ring.Token(w.key)))

@@ -225,7 +225,7 @@ func TestSimTwoDataCentres(t *testing.T) {
 	centre := func(i int) int { return i / 3 }
 	o := &kvtest.Options{Nodes: 6,
 		Configure: func(i int, o *kvstore.Options) {
-			o.N, o.DataCenter = 6, fmt.Sprint("dc", centre(i))
+			o.N, o.DataCenter, o.Read = 6, fmt.Sprint("dc", centre(i)), kvstore.LocalQuorum
 		},
 		Distance: func(from, to int) time.Duration {
 			if centre(from) != centre(to) {
@@ -268,6 +268,10 @@ func TestSimTwoDataCentres(t *testing.T) {
 			require.Less(c.T, took(read((node+3)%6, "each", id, kvstore.LocalQuorum)), far/2)
 			require.Greater(c.T, took(read((node+2)%6, "each", id, kvstore.EachQuorum)), 2*far)
 			require.Less(c.T, took(write(node, "causal", id, kvstore.LocalQuorum, kvstore.Replaces(kvstore.Version{}))), far/2)
+			require.Less(c.T, took(func() error { // whose first owner is in the other centre, for some
+				_, err := c.Node(node).Update(ctx, fmt.Sprint("updated", id), func(kvstore.Item) ([]byte, error) { return []byte("v"), nil }, kvstore.LocalQuorum)
+				return err
+			}), far/2)
 		}
 
 		c.Partition([]int{0, 1, 2}, []int{3, 4, 5})

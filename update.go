@@ -23,9 +23,10 @@ const maxReruns = 8
 // ConflictError with the current Item. fn should have no other effects.
 //
 // While nothing fails, updates of a key through all nodes take turns at its first
-// owner, so that each sees the one before: increments add up. In a partition both
-// sides may succeed; what they wrote are siblings then, which Options.Conflicts
-// resolves.
+// owner, so that each sees the one before: increments add up. At LocalOne and
+// LocalQuorum that is the first owner in the data centre of the node that is asked.
+// In a partition both sides may succeed, and so may two data centres at those levels;
+// what they wrote are siblings then, which Options.Conflicts resolves.
 func (db *DB) Update(ctx context.Context, key string, fn func(Item) ([]byte, error), opts ...PutOption) (Item, error) {
 	if err := db.checkKey(key); err != nil {
 		return Item{Key: key}, err
