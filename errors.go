@@ -103,6 +103,10 @@ func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Applied
 	}
+	var stray strayError
+	if errors.As(err, &stray) {
+		return Unknown
+	}
 	var b *BatchError
 	if errors.As(err, &b) {
 		return b.outcome()

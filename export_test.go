@@ -32,6 +32,9 @@ func Fail(op string, left Outcome, cause error, replicas ...error) error {
 	return e.fail(cause)
 }
 
+// OutcomeUnknown reports whether a call that ended so may have done something.
+func OutcomeUnknown(err error) bool { return outcomeUnknown(err) }
+
 // TokenOf is the token of a key.
 func TokenOf(key string) uint64 { return ring.Token(key) }
 

@@ -417,6 +417,48 @@ func TestSimForwardedOutcomes(t *testing.T) {
 	require.NotZero(t, outcomes[kvstore.Unknown])
 }
 
+// TestSimUpdateStrays: an Update whose function, or value, ends it after an attempt
+// that met an unseen value says that what that attempt wrote may be seen.
+func TestSimUpdateStrays(t *testing.T) {
+	o := &kvtest.Options{Configure: func(_ int, o *kvstore.Options) { o.Read = kvstore.One }}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		waitMembers(c, 3)
+		c.Settle()
+		stop := errors.New("stop")
+		next := 0
+		for _, tt := range []struct {
+			value []byte
+			err   error
+			is    error
+		}{{nil, stop, stop}, {make([]byte, 2<<20), nil, kvstore.ErrValueTooLarge}, {nil, kvstore.ErrNotFound, kvstore.ErrNotFound}} {
+			key := ""
+			for ; key == "" || ownersOf(c, key)[0] != 0; next++ {
+				key = fmt.Sprint("key", next)
+			}
+			c.Cut(1, 0)
+			c.Cut(2, 0)
+			_, err := c.Node(1).Put(ctx, key, check.Value(key, 1, 80), kvstore.Replaces(kvstore.Version{}))
+			require.NoError(c.T, err)
+			c.Heal()
+			time.Sleep(time.Millisecond)
+			runs := 0
+			_, err = c.Node(0).Update(ctx, key, func(kvstore.Item) ([]byte, error) {
+				if runs++; runs == 1 {
+					return check.Value(key, 2, 80), nil
+				}
+				return tt.value, tt.err
+			})
+			require.Equal(c.T, 2, runs)
+			require.ErrorIs(c.T, err, tt.is)
+			require.Equal(c.T, kvstore.Unknown, kvstore.OutcomeOf(err))
+			it, err := c.Node(0).Get(ctx, key, kvstore.Quorum)
+			require.NoError(c.T, err)
+			require.Len(c.T, it.Siblings(), 2)
+		}
+		c.Check()
+	})
+}
+
 // ownersOf gives the owners of a key as indexes of nodes, the first owner first.
 func ownersOf(c *kvtest.Cluster, key string) (owners []int) {
 	r := c.Node(0).DB().Ring()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"example.com/kvstore/replica"
@@ -16,7 +17,9 @@ const maxReruns = 8
 // Update reads key at Options.Read, lets fn make a new value of it, and writes
 // that with Replaces of what was read, at the level in opts, else Options.Write.
 // It returns the item that it wrote. fn gets an item that is not Found when the
-// key has no value. An error of fn ends Update and is returned as it is.
+// key has no value. An error of fn ends Update and is returned as it is, or wrapped
+// where it ended a later run: what an earlier one gave may still be seen then, and
+// OutcomeOf says so.
 //
 // When the write meets values that fn has not seen, Update takes it back and runs
 // fn again, up to 8 times, with those; then it gives ErrConflict, and a
@@ -54,11 +57,11 @@ func (db *DB) update(ctx context.Context, key string, fn func(Item) ([]byte, err
 		}
 		value, err := fn(it)
 		if err != nil {
-			return it, err
+			return it, u.stray(err)
 		}
 		w := pendingWrite{level: db.opts.Write, rec: replica.Record{Value: value}}
 		if err := db.checkPut(&w, opts); err != nil {
-			return it, err
+			return it, u.stray(err)
 		}
 		if w.replaces {
 			return it, invalid("Update replaces what it has read; leave Replaces out")
@@ -138,6 +141,25 @@ func (u *updating) write(ctx context.Context, it Item, w *pendingWrite) (wrote I
 	}
 	return Item{Key: u.key, Value: bytes.Clone(w.rec.Value), found: true, Version: Version{out.version},
 		Modified: vclock.StampTime(u.own.Stamp), Expires: deadlineTime(w.rec.Deadline)}, true, nil
+}
+
+// A strayError ends an Update of which an attempt was stored and not taken back. It
+// matches the error that it wraps.
+type strayError struct{ error }
+
+// Error is one line that ends with the outcome.
+func (e strayError) Error() string {
+	return fmt.Sprintf("%v; what Update wrote before it ran again was not taken back; outcome: %v", e.error, Unknown)
+}
+
+func (e strayError) Unwrap() error { return e.error }
+
+// stray gives the error of the whole call for one of its function or its value.
+func (u *updating) stray(err error) error {
+	if u.own.IsZero() {
+		return err
+	}
+	return strayError{err}
 }
 
 // fail gives the error of the whole call: an attempt that was stored and not taken
