@@ -136,10 +136,11 @@ func callError(err error) error {
 }
 
 // outcomeUnknown reports whether the peer may have acted on a call that
-// completed with err: always, unless it said that it did not.
+// completed with err: always, unless it said that it did not. One whose answer was
+// too large to send may have.
 func outcomeUnknown(err error) bool {
 	var remote *transport.RemoteError
-	return !errors.As(err, &remote)
+	return !errors.As(err, &remote) || remote.Code == transport.CodeTooLarge
 }
 
 // engineRecord is the engine's form of a record. It shares key and value. A

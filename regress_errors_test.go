@@ -12,6 +12,8 @@ import (
 	"example.com/kvstore"
 	"example.com/kvstore/internal/check"
 	"example.com/kvstore/kvtest"
+	"example.com/kvstore/replica"
+	"example.com/kvstore/transport"
 )
 
 // TestReadyAtTheEnds: a context that is over does not make a ready node unready,
@@ -187,6 +189,15 @@ func TestContextEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOutcomeOfFailedCalls: a peer that says why it did nothing did nothing; one whose
+// answer was too large to be sent may have done it all.
+func TestOutcomeOfFailedCalls(t *testing.T) {
+	require.False(t, kvstore.OutcomeUnknown(&transport.RemoteError{Code: uint8(replica.NotReady)}))
+	require.True(t, kvstore.OutcomeUnknown(&transport.RemoteError{Code: transport.CodeTooLarge}))
+	require.True(t, kvstore.OutcomeUnknown(transport.ErrClosed))
+	require.True(t, kvstore.OutcomeUnknown(transport.ErrDeadline))
 }
 
 // TestOutcomeOfForeignErrors: what this package did not say is not taken for a
