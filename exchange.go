@@ -118,13 +118,7 @@ func lowest(floors []vclock.Dot, compared func(p int) bool) vclock.Dot {
 
 // gone reports whether the record says "nothing" and lies behind the floor, where it
 // may have been purged.
-func gone(rec *lsm.Record, floor vclock.Dot) bool {
-	if floor.Less(rec.Max) {
-		return false
-	}
-	expired := rec.Deadline > 0 && rec.Deadline < vclock.StampTime(floor.Stamp).UnixMilli()
-	return rec.Kind == lsm.Value && expired || fromEngine(*rec).Deleted()
-}
+func gone(rec *lsm.Record, floor vclock.Dot) bool { return fromEngine(*rec).Gone(floor.Stamp) }
 
 // shared reports, for this node and the member with that UID, which partitions both
 // own in the epoch of v.

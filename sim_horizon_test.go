@@ -216,6 +216,48 @@ func TestSimNoMerge(t *testing.T) {
 	})
 }
 
+// TestSimExpiredSiblings: an owner that has forgotten what expired behind the horizon,
+// plainly or as siblings, agrees with those that have not yet: reads go on, and
+// nothing is written back to it.
+func TestSimExpiredSiblings(t *testing.T) {
+	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		waitMembers(c, 3)
+		c.Settle()
+		keys := []string{"plain", "siblings"}
+		_, err := c.Node(0).Put(ctx, keys[0], []byte("v"), kvstore.All, kvstore.TTL(time.Second))
+		require.NoError(c.T, err)
+		for i := range 2 {
+			_, err = c.Node(i).Put(ctx, keys[1], []byte("v"), kvstore.All, kvstore.TTL(time.Second), kvstore.Replaces(kvstore.Version{}))
+			require.NoError(c.T, err)
+		}
+		time.Sleep(twoRounds)
+		require.Len(c.T, holds(c, 0), 2)
+		require.NoError(c.T, kvstore.Compact(c.Node(0).DB()))
+		require.Empty(c.T, holds(c, 0))
+		require.Len(c.T, holds(c, 1), 2)
+		writeBacks := func() (n uint64) {
+			for _, node := range c.Nodes() {
+				n += node.DB().Metrics().WriteBacks
+			}
+			return n
+		}
+		before := writeBacks()
+		for _, key := range keys {
+			for _, node := range c.Nodes() {
+				for _, level := range []kvstore.Consistency{kvstore.Quorum, kvstore.All} {
+					_, err := node.DB().Get(ctx, key, level)
+					require.ErrorIs(c.T, err, kvstore.ErrNotFound)
+				}
+			}
+		}
+		require.Equal(c.T, before, writeBacks())
+		bytes, err := kvstore.Exchange(c.Node(1).DB())
+		require.NoError(c.T, err)
+		require.Less(c.T, bytes, 1<<10)
+		require.Empty(c.T, holds(c, 0))
+	})
+}
+
 // TestSimRoutineBytes: a routine exchange of what is equal and behind the horizon moves
 // next to nothing and reads no table.
 func TestSimRoutineBytes(t *testing.T) {

@@ -36,13 +36,13 @@ const (
 	// Reread: it, or a sibling in it, may have been deleted and forgotten meanwhile.
 	// Ask owners that have everything what there is now.
 	Reread
-	// Ignore it: a delete behind the own horizon, where absent means deleted. Nothing
-	// Fresh is ignored.
+	// Ignore it: it says "nothing" behind the own horizon, and so does what is absent
+	// there. Nothing Fresh is ignored.
 	Ignore
 )
 
-// Judge decides about a record whose dots lie between lo and hi. gone says that it
-// holds nothing but deletes.
+// Judge decides about a record whose dots lie between lo and hi. gone says that it is
+// Gone at h.Recorded.
 func (h Horizon) Judge(from Source, lo, hi vclock.Dot, gone bool) Judgement {
 	switch {
 	case from == Fresh && hi.Stamp <= h.Promised:
@@ -54,7 +54,3 @@ func (h Horizon) Judge(from Source, lo, hi vclock.Dot, gone bool) Judgement {
 	}
 	return Reread
 }
-
-// Covers reports whether a record that holds nothing but deletes counts as held here
-// although it is not: whoever has recorded a horizon has had it.
-func (h Horizon) Covers(hi vclock.Dot) bool { return hi.Stamp <= h.Recorded }

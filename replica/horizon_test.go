@@ -36,9 +36,40 @@ func TestJudge(t *testing.T) {
 	} {
 		require.Equal(t, tt.want, h.Judge(tt.from, dot(tt.lo), dot(tt.hi), tt.gone), "%+v", tt)
 	}
-	require.True(t, h.Covers(dot(10)))
-	require.False(t, h.Covers(dot(11)))
 	require.Equal(t, replica.Take, replica.Horizon{}.Judge(replica.Fresh, dot(1), dot(1), true), "no horizon yet")
+}
+
+// TestGone: a record may be forgotten when its highest dot, and the deadlines of all
+// values in it, are behind the horizon.
+func TestGone(t *testing.T) {
+	dot := func(ms uint64) vclock.Dot { return vclock.Dot{Stamp: ms << 16, Actor: 1} }
+	value := func(ms uint64, deadline int64) vclock.Sibling {
+		return vclock.Sibling{Dot: dot(ms), Deadline: deadline, Value: []byte("v")}
+	}
+	tomb := func(ms uint64) vclock.Sibling { return vclock.Sibling{Dot: dot(ms), Tombstone: true} }
+	set := func(siblings ...vclock.Sibling) vclock.Set {
+		s := vclock.Set{}
+		for i, b := range siblings {
+			b.Dot.Actor = uint64(i + 1)
+			s = s.Write(vclock.History{}, b)
+		}
+		return s
+	}
+	const horizon = 100 << 16
+	for name, tt := range map[string]struct {
+		vclock.Set
+		gone bool
+	}{
+		"value": {vclock.Plain(value(50, 0)), false}, "tombstone": {vclock.Plain(tomb(50)), true}, "new tombstone": {vclock.Plain(tomb(101)), false},
+		"expired": {vclock.Plain(value(50, 99)), true}, "expires": {vclock.Plain(value(50, 100)), false}, "new and expired": {vclock.Plain(value(101, 60)), false},
+		"tombstones": {set(tomb(50), tomb(60)), true}, "tombstone and value": {set(tomb(50), value(60, 0)), false},
+		"both expired": {set(value(50, 70), value(60, 80)), true}, "one expired": {set(value(50, 70), value(60, 100)), false},
+		"expired and tombstone": {set(value(50, 70), tomb(60)), true}, "a new one": {set(value(50, 70), tomb(101)), false},
+		"superseded": {set(value(50, 0)).Write(vclock.History{Floor: dot(50)}, tomb(60)), true},
+	} {
+		require.Equal(t, tt.gone, replica.FromSet(tt.Set).Gone(horizon), name)
+		require.False(t, replica.FromSet(tt.Set).Gone(0), name)
+	}
 }
 
 func TestRoundStepRoundTrip(t *testing.T) {

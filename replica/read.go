@@ -69,7 +69,7 @@ func (r *Read) Answer(i int, rec Record) {
 }
 
 // Absent notes that owner i holds nothing, and the horizon that it has recorded:
-// behind that, absent is as good as a delete.
+// behind that, absent is as good as what says "nothing". See Record.Gone.
 func (r *Read) Absent(i int, recorded uint64) {
 	r.Answer(i, Record{})
 	if r.answered>>i&1 == 1 {
@@ -91,11 +91,11 @@ func (r *Read) Horizon() (top uint64) {
 // holding are the owners that hold the joined record, or have had it and forgotten it.
 func (r *Read) holding() uint64 {
 	all := r.holders
-	if r.absent&^all == 0 || !r.joined.Deleted() {
+	if r.absent&^all == 0 || !r.joined.Found() {
 		return all
 	}
 	for i := range r.owners {
-		if r.absent>>i&1 == 1 && (Horizon{Recorded: r.recorded[i]}).Covers(r.joined.Dot) {
+		if r.absent>>i&1 == 1 && r.joined.Gone(r.recorded[i]) {
 			all |= 1 << i
 		}
 	}

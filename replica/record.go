@@ -52,6 +52,23 @@ func (r Record) Deleted() bool {
 	return err == nil && !slices.ContainsFunc(s.Siblings, func(b vclock.Sibling) bool { return !b.Tombstone })
 }
 
+// Gone reports whether the record says "nothing" at a horizon and lies behind it, so
+// that it may have been forgotten: all that it holds are deletes, and values whose
+// deadline the horizon has passed. The engine forgets by the same rule.
+func (r Record) Gone(horizon uint64) bool {
+	if horizon == 0 || r.Dot.Stamp > horizon {
+		return false
+	}
+	passed := vclock.StampTime(horizon).UnixMilli()
+	if !r.Causal {
+		return r.Tombstone || r.Deadline > 0 && r.Deadline < passed
+	}
+	s, err := vclock.DecodeSet(r.Value)
+	return err == nil && !slices.ContainsFunc(s.Siblings, func(b vclock.Sibling) bool {
+		return !b.Tombstone && (b.Deadline <= 0 || b.Deadline >= passed)
+	})
+}
+
 // Expired reports whether the value's deadline has passed at the coordinator's
 // wall clock (Unix milliseconds).
 func (r Record) Expired(nowMillis int64) bool {
