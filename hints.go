@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -311,6 +312,7 @@ func (h *hints) step() {
 			h.drop(target)
 		}
 	}
+	h.dropIdle()
 	h.publish()
 }
 
@@ -553,6 +555,16 @@ func (h *hints) drop(target uint64) {
 	if p := h.passes[target]; p != nil {
 		p.stop()
 		delete(h.passes, target)
+	}
+}
+
+// dropIdle ends the passes of targets that are away, or have all their hints: a pass
+// keeps tables on disk that were merged since it began.
+func (h *hints) dropIdle() {
+	for _, target := range slices.Sorted(maps.Keys(h.passes)) {
+		if hints, _, _ := h.handoff.Pending(target); hints == 0 || !h.reachable(target) {
+			h.drop(target)
+		}
 	}
 }
 
