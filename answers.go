@@ -71,7 +71,7 @@ func errorStatus(err error) replica.Status {
 		return replica.ReadOnly
 	case errors.Is(err, lsm.ErrCorrupt):
 		return replica.Damaged
-	case errors.Is(err, lsm.ErrClosed):
+	case isAny(err, lsm.ErrClosed, ErrClosed):
 		return replica.NotReady
 	}
 	return replica.Uncertain

@@ -81,7 +81,9 @@ func (db *DB) take(c *comparison, limit int) (s *shot, read int, err error) {
 		if err != nil {
 			return nil, read, engineError(err)
 		}
-		read++
+		if read++; read%1024 == 0 && db.stopped() {
+			return nil, read, ErrClosed
+		}
 		p := v.ring.Partition(rec.Token)
 		if p >= len(c.floors) || !c.compared(p) || rec.Min.Stamp > c.cut || c.routine && !c.floors[p].Less(rec.Max) || gone(&rec, c.floors[p]) {
 			continue

@@ -3,6 +3,7 @@ package kvstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -42,16 +43,16 @@ func (p Progress) String() string {
 // Repair compares all that this node owns with every other owner, by hash trees
 // down to single keys, and brings each side what it lacks. That happens by itself in
 // the background; Repair does it now and tells of each step. A node that is down or
-// fails is an error of its step, and the next node follows. It ends with ctx, or when
-// the caller stops.
+// fails is an error of its step, and the next node follows. It ends with ctx, when the
+// caller stops, or with ErrClosed when the node is closed, which does not wait for it.
 func (db *DB) Repair(ctx context.Context, opts ...RepairOption) iter.Seq2[Progress, error] {
 	return func(yield func(Progress, error) bool) {
 		if !db.gate.enter() {
 			yield(Progress{}, ErrClosed)
 			return
 		}
-		defer db.gate.leave()
 		v, err := db.serving()
+		db.gate.leave()
 		if err != nil {
 			yield(Progress{}, err)
 			return
@@ -64,7 +65,7 @@ func (db *DB) Repair(ctx context.Context, opts ...RepairOption) iter.Seq2[Progre
 				continue
 			}
 			for p, err := range db.repairWith(ctx, v, n, mates[n.uid]) {
-				if !yield(p, err) || ctx.Err() != nil {
+				if !yield(p, err) || ctx.Err() != nil || errors.Is(err, ErrClosed) {
 					return
 				}
 			}
@@ -90,7 +91,7 @@ func (db *DB) repairWith(ctx context.Context, v *view, n viewNode, partitions []
 	return func(yield func(Progress, error) bool) {
 		progress := Progress{Node: n.id, Total: len(partitions)}
 		for from := uint64(0); ; {
-			r, err := db.exchange(ctx.Done(), n.uid, exchangePiece{from: from, partitions: partitions})
+			r, err := db.repairPiece(ctx, n.uid, exchangePiece{from: from, partitions: partitions})
 			progress.Differed, progress.Sent, progress.Received, progress.Bytes = r.tokens, r.sent, r.received, r.bytes
 			if err != nil {
 				yield(progress, fmt.Errorf("kvstore: repair with %s: %w", n.id, err))
@@ -108,4 +109,16 @@ func (db *DB) repairWith(ctx context.Context, v *view, n viewNode, partitions []
 			from = r.end + 1
 		}
 	}
+}
+
+// repairPiece compares one piece. It is no call that Close lets come to its end, but
+// background work, which ends when db.stop closes, and is waited for like that.
+func (db *DB) repairPiece(ctx context.Context, uid uint64, piece exchangePiece) (exchangeResult, error) {
+	if !db.gate.enter() {
+		return exchangeResult{}, ErrClosed
+	}
+	db.loops.Add(1)
+	db.gate.leave()
+	defer db.loops.Done()
+	return db.exchange(ctx.Done(), uid, piece)
 }

@@ -114,3 +114,30 @@ func TestSimRepairTells(t *testing.T) {
 		}
 	})
 }
+
+// TestSimRepairEndsWithClose: a node that is closed does not wait for the repair that
+// it is busy with.
+func TestSimRepairEndsWithClose(t *testing.T) {
+	off(t, &kvstore.Defences.Exchange)
+	off(t, &kvstore.Defences.Rounds)
+	o := &kvtest.Options{Nodes: 2, Configure: func(_ int, o *kvstore.Options) { o.MemoryBytes = 64 << 20 }}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		waitMembers(c, 2)
+		c.Settle()
+		db := c.Node(0).DB()
+		require.NoError(c.T, kvstore.Fill(db, time.Now(), 30_000, 1000, func(k int, stamp uint64) uint64 { return stamp })) // some 2 s
+		ended := make(chan error, 1)
+		go func() {
+			var last error
+			for _, err := range db.Repair(ctx) {
+				last = err
+			}
+			ended <- last
+		}()
+		time.Sleep(500 * time.Millisecond)
+		start := c.Now()
+		c.Stop(0)
+		require.Less(c.T, c.Now()-start, 300*time.Millisecond)
+		require.ErrorIs(c.T, <-ended, kvstore.ErrClosed)
+	})
+}
