@@ -67,8 +67,9 @@ func (b *Batch) Reset() {
 
 // Apply carries out the writes of b, at the level in opts, else Options.Write,
 // unless one has its own. Plain ones go to each owner in one message, and into its
-// log as one group; of several to one key the last wins. It is not atomic: each
-// write succeeds or fails by itself. A *BatchError names those that failed.
+// log as one group; those to one key take effect in their order, so that of plain
+// ones the last wins. It is not atomic: each write succeeds or fails by itself. A
+// *BatchError names those that failed.
 //
 // A batch has at most MaxBatch operations and MaxBatchBytes bytes; a larger one is
 // ErrInvalid, and nothing of it is done.
@@ -88,7 +89,6 @@ func (db *DB) Apply(ctx context.Context, b *Batch, opts ...BatchOption) error {
 	defer db.gate.leave()
 	keys := make([]string, len(b.ops))
 	m := manyWrite{db: db, writes: make([]pendingWrite, len(b.ops))}
-	var together, alone []int
 	for i := range b.ops {
 		o := &b.ops[i]
 		keys[i] = o.key
@@ -96,40 +96,61 @@ func (db *DB) Apply(ctx context.Context, b *Batch, opts ...BatchOption) error {
 		*w = pendingWrite{op: o.op, key: o.key, level: level, causal: db.opts.Conflicts.causal(), rec: replica.Record{Value: o.value, Tombstone: o.op == opDelete}}
 	}
 	m.failed = newFailures(keys)
-	for i := range b.ops {
-		w := &m.writes[i]
-		err := db.checkKey(w.key)
-		if err == nil && w.op == opPut {
-			err = db.checkPut(w, b.ops[i].put)
-		}
-		w.deleteOptions(b.ops[i].delete)
-		switch {
-		case err != nil:
-			m.failed.add(i, err)
-		case w.causal || sessionOf(ctx) != nil || len(b.ops) == 1:
-			alone = append(alone, i)
-		default:
-			together = append(together, i)
-		}
-	}
-	// Of plain writes to one key only the last leaves anything.
-	last := map[string]int{}
+	together, turns := m.arrange(b, sessionOf(ctx) != nil || len(b.ops) == 1)
+	last := map[string]int{} // by key: of plain writes only the last leaves anything
 	for _, i := range together {
 		last[keys[i]] = i
 	}
 	sent := slices.DeleteFunc(slices.Clone(together), func(i int) bool { return last[keys[i]] != i })
 	if len(sent) > 0 {
-		alone = append(alone, m.together(ctx, sent)...)
+		for _, i := range m.together(ctx, sent) {
+			turns = append(turns, []int{i})
+		}
 	}
-	eachOf(alone, func(i int) {
-		if _, err := db.perform(ctx, &m.writes[i]); err != nil {
-			m.failed.add(i, err)
+	eachOf(turns, func(turn []int) {
+		for _, i := range turn {
+			if _, err := db.perform(ctx, &m.writes[i]); err != nil {
+				m.failed.add(i, err)
+			}
 		}
 	})
 	for _, i := range together {
 		m.failed.copy(i, last[keys[i]])
 	}
 	return m.failed.err()
+}
+
+// arrange checks the writes and says how they go: together, or one by one, and in
+// turns where they are to one key. Causal ones go one by one, and so do all others to
+// the same key, or all there are when alone says so.
+func (m *manyWrite) arrange(b *Batch, alone bool) (together []int, turns [][]int) {
+	var checked []int
+	turn := map[string]int{} // by key
+	for i := range b.ops {
+		w := &m.writes[i]
+		err := m.db.checkKey(w.key)
+		if err == nil && w.op == opPut {
+			err = m.db.checkPut(w, b.ops[i].put)
+		}
+		w.deleteOptions(b.ops[i].delete)
+		if err != nil {
+			m.failed.add(i, err)
+			continue
+		}
+		checked = append(checked, i)
+		if _, ok := turn[w.key]; !ok && (w.causal || alone) {
+			turn[w.key] = len(turns)
+			turns = append(turns, nil)
+		}
+	}
+	for _, i := range checked {
+		if n, ok := turn[m.writes[i].key]; ok {
+			turns[n] = append(turns[n], i)
+		} else {
+			together = append(together, i)
+		}
+	}
+	return together, turns
 }
 
 // A manyWrite is an Apply under way.

@@ -65,23 +65,23 @@ func (db *DB) GetMany(ctx context.Context, keys []string, opts ...GetOption) ([]
 	return m.items, m.failed.err()
 }
 
-// eachOf calls f for each index, a bounded number at a time, and waits.
-func eachOf(indexes []int, f func(i int)) {
-	if len(indexes) == 1 {
-		f(indexes[0])
+// eachOf calls f for each of all, a bounded number at a time, and waits.
+func eachOf[T any](all []T, f func(T)) {
+	if len(all) == 1 {
+		f(all[0])
 		return
 	}
 	var wg sync.WaitGroup
-	next := make(chan int)
-	for range min(oneByOne, len(indexes)) {
+	next := make(chan T)
+	for range min(oneByOne, len(all)) {
 		wg.Go(func() {
-			for i := range next {
-				f(i)
+			for x := range next {
+				f(x)
 			}
 		})
 	}
-	for _, i := range indexes {
-		next <- i
+	for _, x := range all {
+		next <- x
 	}
 	close(next)
 	wg.Wait()

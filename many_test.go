@@ -19,6 +19,44 @@ import (
 	"example.com/kvstore/ring"
 )
 
+// TestBatchOrder: the writes of a batch to one key take effect in their order, however
+// they are sent.
+func TestBatchOrder(t *testing.T) {
+	const keys = 30
+	never := kvstore.Replaces(kvstore.Version{})
+	for name, tt := range map[string]struct {
+		resolver kvstore.Resolver
+		session  bool
+		fill     func(b *kvstore.Batch, key string)
+		want     []string
+	}{
+		"causal delete last": {kvstore.KeepSiblings, false, func(b *kvstore.Batch, key string) { b.Put(key, []byte("a")); b.Delete(key) }, nil},
+		"causal put last":    {kvstore.KeepSiblings, false, func(b *kvstore.Batch, key string) { b.Put(key, []byte("a")); b.Delete(key); b.Put(key, []byte("b")) }, []string{"b"}},
+		"plain put last":     {kvstore.LastWriterWins, false, func(b *kvstore.Batch, key string) { b.Put(key, []byte("a"), never); b.Put(key, []byte("b")) }, []string{"b"}},
+		"plain put first":    {kvstore.LastWriterWins, false, func(b *kvstore.Batch, key string) { b.Put(key, []byte("a")); b.Put(key, []byte("b"), never) }, []string{"b", "a"}},
+		"session":            {kvstore.LastWriterWins, true, func(b *kvstore.Batch, key string) { b.Put(key, []byte("a")); b.Delete(key); b.Put(key, []byte("b")) }, []string{"b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := open(t, "", &kvstore.Options{Conflicts: tt.resolver})
+			ready(t, db)
+			ctx := ctx
+			if tt.session {
+				ctx = kvstore.WithSession(ctx)
+			}
+			var b kvstore.Batch
+			for i := range keys {
+				tt.fill(&b, fmt.Sprint("key", i))
+			}
+			require.NoError(t, db.Apply(ctx, &b))
+			for i := range keys {
+				it, err := db.Get(ctx, fmt.Sprint("key", i))
+				require.Equal(t, tt.want == nil, errors.Is(err, kvstore.ErrNotFound))
+				require.Equal(t, tt.want, values(it))
+			}
+		})
+	}
+}
+
 // TestBatches: what Apply wrote GetMany reads, in the order of the keys, and it is
 // what single calls see; both take one message to each node.
 func TestBatches(t *testing.T) {
