@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/kvstore"
+	"example.com/kvstore/replica"
 	"example.com/kvstore/transport"
+	"example.com/kvstore/vclock"
 )
 
 // TestOptionsRefused: settings that cannot work are ErrInvalid, and the text
@@ -184,4 +186,31 @@ func TestSeedRefused(t *testing.T) {
 		require.ErrorIs(t, err, kvstore.ErrNotReady)
 		require.Equal(t, kvstore.NotApplied, kvstore.OutcomeOf(err))
 	}
+}
+
+// TestStampsInside: a causal record whose head does not show what it holds is refused
+// for a stamp from the far future all the same, and the clock does not follow.
+func TestStampsInside(t *testing.T) {
+	db := open(t, "", nil)
+	dot := func(d time.Duration) vclock.Dot {
+		return vclock.Dot{Stamp: vclock.NewStamp(time.Now().Add(d)), Actor: 1}
+	}
+	for _, d := range []time.Duration{-time.Hour, time.Hour} {
+		rec := replica.FromSet(vclock.Set{}.Write(vclock.History{}, vclock.Sibling{Dot: dot(d)}))
+		require.True(t, rec.Causal)
+		require.Equal(t, d > 0, kvstore.Observe(db, rec) != nil)
+		rec.Dot = dot(-time.Hour)
+		require.Equal(t, d > 0, kvstore.Observe(db, rec) != nil)
+	}
+	require.NoError(t, kvstore.Observe(db, replica.Record{Dot: dot(-time.Hour), Causal: true, Value: []byte("damaged")}), "found out elsewhere")
+}
+
+// TestScanAdvances: a page of a scan that ends where it began, or beyond its range, is
+// no page.
+func TestScanAdvances(t *testing.T) {
+	token := kvstore.TokenOf("key")
+	require.True(t, kvstore.Advances(replica.ScanRequest{Lo: token, Hi: token}, "key"))
+	require.False(t, kvstore.Advances(replica.ScanRequest{Lo: token, Hi: token, After: []byte("key")}, "key"))
+	require.False(t, kvstore.Advances(replica.ScanRequest{Lo: token + 1, Hi: token + 9}, "key"))
+	require.False(t, kvstore.Advances(replica.ScanRequest{Hi: token - 1}, "key"))
 }

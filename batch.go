@@ -93,7 +93,7 @@ func (db *DB) admitRecord(v *view, b *replica.Batch, r *replica.KeyRecord, own [
 		return lsm.Record{}, replica.Stale
 	case !v.owns(p):
 		return lsm.Record{}, replica.NotOwner
-	case db.clock.Observe(r.Dot.Stamp) != nil:
+	case db.observe(&r.Record) != nil:
 		return lsm.Record{}, replica.ClockSkew
 	}
 	rec, err := engineRecord(r.Key, r.Record)
@@ -124,9 +124,19 @@ func (db *DB) serveHint(s served) {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
-	if db.admitNode(&q.Request, s) != nil {
-		db.hints.take(q.Request, q.Targets, false, s.to)
+	v := db.admitNode(&q.Request, s)
+	if v == nil {
+		return
 	}
+	if db.observe(&q.Record) != nil {
+		db.refuse(s.to, replica.ClockSkew)
+		return
+	}
+	if _, err := engineRecord(q.Key, q.Record); err != nil || !v.members(q.Targets) {
+		db.refuse(s.to, replica.Invalid)
+		return
+	}
+	db.hints.take(q.Request, q.Targets, false, s.to)
 }
 
 // serveNeeds notes partitions that this node has to exchange.

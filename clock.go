@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/kvstore/replica"
 	"example.com/kvstore/vclock"
 )
 
@@ -150,6 +151,19 @@ func (db *DB) stamp(ctx context.Context, v *view, above uint64, deadline time.Ti
 			return 0, err
 		}
 	}
+}
+
+// observe takes in the highest stamp of a record from elsewhere. One too far ahead is
+// refused: if the record were taken, nobody could write above it before that time has
+// come. What a causal record holds counts, whatever its head says.
+func (db *DB) observe(r *replica.Record) error {
+	top := r.Dot
+	if r.Causal && !r.Digest {
+		if _, hi, err := vclock.EncodedDots(r.Value); err == nil && top.Less(hi) { // else it is refused as damaged
+			top = hi
+		}
+	}
+	return db.clock.Observe(top.Stamp)
 }
 
 // refresh raises the ceiling ahead of need when stamps were issued since it was

@@ -35,6 +35,12 @@ func Fail(op string, left Outcome, cause error, replicas ...error) error {
 // OutcomeUnknown reports whether a call that ended so may have done something.
 func OutcomeUnknown(err error) bool { return outcomeUnknown(err) }
 
+// Observe has a node take in the stamps of a record from elsewhere.
+func Observe(db *DB, r replica.Record) error { return db.observe(&r) }
+
+// Advances reports whether a page of a scan may end with a key.
+func Advances(q replica.ScanRequest, last string) bool { return advances(&q, []byte(last)) }
+
 // TokenOf is the token of a key.
 func TokenOf(key string) uint64 { return ring.Token(key) }
 

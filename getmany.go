@@ -213,7 +213,7 @@ func (m *manyRead) ask(ctx context.Context, v *view, parts []*share, states []re
 		db.heed(&p.Reply, s.target.peer)
 		for n := range p.Answers {
 			a := &p.Answers[n]
-			if a.Status == replica.OK && db.clock.Observe(a.Record.Dot.Stamp) == nil {
+			if a.Status == replica.OK && db.observe(&a.Record) == nil {
 				states[s.index[n]].Answer(s.place[n], a.Record)
 			}
 		}

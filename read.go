@@ -213,7 +213,7 @@ func (c *readCall) Complete(tag uint64, body []byte, err error) {
 // stamp: if it were joined and written back, nobody could write above it before
 // that time has come.
 func (c *readCall) note(i int, p replica.Reply, err error) (askNext bool) {
-	if err == nil && c.db.clock.Observe(p.Record.Dot.Stamp) != nil {
+	if err == nil && c.db.observe(&p.Record) != nil {
 		err = ErrClockSkew
 	}
 	c.mu.Lock()

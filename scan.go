@@ -225,6 +225,9 @@ func (db *DB) askPages(ctx context.Context, v *view, chosen []target, q replica.
 			if err = trips[i].err; err == nil {
 				p, err = replica.DecodeScanReply(trips[i].body)
 			}
+			if err == nil && p.More && !advances(&q, p.Last) {
+				err = replica.ErrMalformed // it would be asked for ever
+			}
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-timeout.C:
@@ -240,6 +243,13 @@ func (db *DB) askPages(ctx context.Context, v *view, chosen []target, q replica.
 		pages = append(pages, p)
 	}
 	return pages, broken
+}
+
+// advances reports whether a page that ends with the key last has gone on from where q
+// begins, and not beyond its end.
+func advances(q *replica.ScanRequest, last []byte) bool {
+	token := lsm.Token(last)
+	return token >= q.Lo && token <= q.Hi && (len(q.After) == 0 || inOrder(last, q.After) > 0)
 }
 
 // merge joins the owners' pages up to the first place that some owner has not gone
@@ -273,8 +283,9 @@ func (s *scan) merge(ctx context.Context, pages []replica.ScanReply) (items []It
 			p.Records = p.Records[1:]
 		}
 		var it Item
-		if r.Verdict() == replica.Done && r.Agreed() && db.clock.Observe(r.Joined().Dot.Stamp) == nil {
-			it, err = db.opts.Conflicts.newItem(string(key), r.Joined(), db.opts.Clock())
+		joined := r.Joined()
+		if r.Verdict() == replica.Done && r.Agreed() && db.observe(&joined) == nil {
+			it, err = db.opts.Conflicts.newItem(string(key), joined, db.opts.Clock())
 		} else {
 			it, err = db.get(ctx, string(key), s.level, nil)
 		}

@@ -191,7 +191,7 @@ func (db *DB) serveWrite(s served) {
 	if v == nil {
 		return
 	}
-	if db.clock.Observe(q.Record.Dot.Stamp) != nil {
+	if db.observe(&q.Record) != nil {
 		db.refuse(s.to, replica.ClockSkew)
 		return
 	}

@@ -48,6 +48,13 @@ func (v *view) self() int32 {
 	return -1
 }
 
+// members reports whether all these are UIDs of members.
+func (v *view) members(uids []uint64) bool {
+	return !slices.ContainsFunc(uids, func(uid uint64) bool {
+		return !slices.ContainsFunc(v.nodes, func(n viewNode) bool { return n.uid == uid })
+	})
+}
+
 // owns reports whether this node owns partition p.
 func (v *view) owns(p int) bool {
 	for _, i := range v.ring.Owners(p) {

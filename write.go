@@ -267,7 +267,7 @@ func (c *writeCall) meet(rec replica.Record) error {
 	switch {
 	case rec.Digest:
 		return replica.ErrMalformed
-	case c.db.clock.Observe(rec.Dot.Stamp) != nil:
+	case c.db.observe(&rec) != nil:
 		return ErrClockSkew
 	}
 	rec.Value = bytes.Clone(rec.Value)
