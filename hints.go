@@ -591,7 +591,7 @@ func (h *hints) answered(e *hintEvent) {
 		switch e.reply.Statuses[i] {
 		case replica.OK:
 			h.db.metrics.hintsDelivered.Add(1)
-		case replica.Behind:
+		case replica.Behind, replica.Invalid, replica.NotOwner: // for good
 			h.db.metrics.hintsRefused.Add(1)
 		default:
 			refused = true

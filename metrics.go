@@ -70,8 +70,8 @@ type Metrics struct {
 	// ServedRecords came in batches: hints, and what exchanges found missing.
 	ServedRecords uint64
 	// HintsKept were stored for nodes that missed a write, HintsDelivered have
-	// reached them; HintsRefused came too late to matter. HintsDropped could not
-	// be stored.
+	// reached them; HintsRefused came too late to matter, or the node will never
+	// take them. HintsDropped could not be stored.
 	HintsKept, HintsDelivered, HintsRefused, HintsDropped uint64
 	// Exchanges are comparisons with other owners that this node asked for, and
 	// FailedExchanges those of them that were not finished. Their messages had
