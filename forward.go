@@ -23,7 +23,7 @@ var faults = []struct {
 	{replica.FaultPartial, ErrPartial}, {replica.FaultOverloaded, ErrOverloaded}, {replica.FaultNotReady, ErrNotReady},
 	{replica.FaultClockSkew, ErrClockSkew}, {replica.FaultNoSpace, ErrNoSpace}, {replica.FaultReadOnly, ErrReadOnly},
 	{replica.FaultInvalid, ErrInvalid}, {replica.FaultDamaged, errDamaged}, {replica.FaultNotOwner, errNotOwner},
-	{replica.FaultStale, errStale}, {replica.FaultNotReady, ErrClosed},
+	{replica.FaultStale, errStale}, {replica.FaultBehind, errBehind}, {replica.FaultNotReady, ErrClosed},
 }
 
 // faultError is the error behind a fault.
@@ -111,11 +111,11 @@ func (db *DB) forward(ctx context.Context, v *view, t *target, w *causalWrite, d
 
 // forwarded is what an owner's reply means to the caller.
 func (db *DB) forwarded(w *causalWrite, p *replica.CausalReply, qe *QuorumError, t *target) (causalResult, error) {
+	if db.observe(&p.Held) != nil {
+		return causalResult{}, qe.fail(ErrClockSkew)
+	}
 	switch p.Fault {
 	case replica.NoFault:
-		if db.clock.Observe(p.Held.Dot.Stamp) != nil {
-			return causalResult{}, qe.fail(ErrClockSkew)
-		}
 		return causalResult{version: p.Version, held: p.Held}, nil
 	case replica.FaultConflict:
 		return causalResult{}, db.conflict(w.key, p.Held, qe.outcome)

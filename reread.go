@@ -32,6 +32,11 @@ func (db *DB) reread(v *view, s served, w *servedWrite) {
 // takeLate reads the key from the other owners and takes what they have, if it is not
 // behind the own horizon. It is OK when this node then holds all that rec does.
 func (db *DB) takeLate(v *view, rec lsm.Record, deadline time.Time) replica.Status {
+	if !db.gate.enter() {
+		return replica.NotReady
+	}
+	defer db.gate.leave()
+	db.sweeper.wake()
 	db.metrics.rereads.Add(1)
 	p := v.ring.Partition(rec.Token)
 	before := db.horizons.of(v).at(p)

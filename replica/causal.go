@@ -36,6 +36,7 @@ const (
 	FaultDamaged
 	FaultNotOwner
 	FaultStale
+	FaultBehind // nothing so old may follow any more
 )
 
 const (
