@@ -37,7 +37,7 @@ type seenKey struct {
 // its key.
 //
 // A session remembers 1,000 keys, those that come first. Calls for others are made
-// at Quorum, if the level is lower.
+// at Quorum, if the level is lower. Scan does not heed sessions.
 func WithSession(ctx context.Context) context.Context {
 	s := &visitor{}
 	s.mu.seen = map[string]*seenKey{}
