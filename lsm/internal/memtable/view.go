@@ -3,6 +3,7 @@ package memtable
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"unsafe"
 
@@ -104,13 +105,20 @@ const (
 	touchLines = 3 // of each record
 )
 
-// touch reads a byte of each cache line of records that lie all over the memory:
-// the processor waits for all of them at once, not for one after the other.
+// touch reads a byte of each cache line of records that lie all over the memory,
+// first where they begin and then the rest of them: the processor waits for all
+// of them at once, not for one after the other. It keeps within the records,
+// since writers may be at work behind them.
 func (v *View) touch(items []item) {
 	for _, it := range items {
 		s, p := v.place(it)
+		v.sum += s[p.slab()][p.off()]
+	}
+	for _, it := range items {
+		s, p := v.place(it)
 		b := s[p.slab()][p.off():]
-		for at := 0; at < min(touchLines*lineBytes, len(b)); at += lineBytes {
+		n := headerBytes + int(binary.LittleEndian.Uint32(b[24:])) + int(binary.LittleEndian.Uint16(b[28:]))
+		for at := lineBytes; at < min(n, touchLines*lineBytes); at += lineBytes {
 			v.sum += b[at]
 		}
 	}
