@@ -115,6 +115,7 @@ type trial struct {
 	fuse     atomic.Int64
 	fate     uint64 // of the power cut that the fuse leads to
 	cut      atomic.Pointer[powerCut]
+	cutting  sync.Mutex    // held while a power cut is made
 	started  atomic.Uint64 // batches submitted
 	durable  atomic.Uint64 // batches that no power cut may take
 	lazy     bool
@@ -233,7 +234,12 @@ func (x *trial) open() {
 
 // hook burns the fuse, and at its end keeps what a power cut would leave.
 func (x *trial) hook(op vfs.Op) error {
-	if !op.Kind.Changes() || x.fuse.Load() <= 0 || x.fuse.Add(-1) != 0 {
+	if !op.Kind.Changes() || x.fuse.Load() <= 0 {
+		return nil
+	}
+	x.cutting.Lock()
+	defer x.cutting.Unlock()
+	if x.fuse.Add(-1) != 0 {
 		return nil
 	}
 	p := &powerCut{durable: x.durable.Load()}
@@ -248,6 +254,14 @@ func (x *trial) hook(op vfs.Op) error {
 	p.started = x.started.Load()
 	x.cut.Store(p)
 	return nil
+}
+
+// defuse gives the power cut that the fuse has led to, if any. None follows.
+func (x *trial) defuse() *powerCut {
+	x.fuse.Store(0)
+	x.cutting.Lock() // whoever is at it comes first
+	defer x.cutting.Unlock()
+	return x.cut.Swap(nil)
 }
 
 func (x *trial) run(ops int) {
@@ -818,8 +832,7 @@ func (x *trial) recover(p *powerCut) {
 			x.fuse.Store(1 + int64(x.r.IntN(20)))
 		}
 		x.open()
-		x.fuse.Store(0)
-		again := x.cut.Swap(nil)
+		again := x.defuse()
 		if again == nil {
 			break
 		}
