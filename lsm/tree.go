@@ -54,6 +54,7 @@ type Tree struct {
 	prepareKick chan struct{} // capacity 1: wakes prepareLoop
 	compactKick chan struct{} // capacity 1: wakes a compactLoop
 	tendKick    chan struct{} // capacity 1: wakes tendLoop
+	sweeping    sync.Mutex    // held by the one sweep
 	moving      chan struct{} // capacity 1: the turn to move tables to the cold directory
 	rest        rest
 	load        load
@@ -186,8 +187,11 @@ func (t *Tree) shut() error {
 	return errors.Join(err, t.log.DropNext(), t.manifest.Close(), t.lock.Close())
 }
 
-// sweep discards the tables that no version holds any more.
+// sweep discards the tables that no version holds any more; after it, those that
+// another call took are gone too.
 func (t *Tree) sweep() error {
+	t.sweeping.Lock()
+	defer t.sweeping.Unlock()
 	t.mu.Lock()
 	dead := t.mu.dead
 	t.mu.dead = nil
