@@ -92,7 +92,9 @@ func (c content) whole(t testing.TB, at string, tree *Tree) {
 // log, and what it holds.
 func damagedDisk(t testing.TB, n int) (*vfs.Mem, content) {
 	disk := vfs.NewMem(1)
-	tree := open(t, small(disk))
+	o := small(disk)
+	o.pick = neverPick
+	tree := open(t, o)
 	c := fill(t, tree, 0, n)
 	require.NoError(t, tree.Flush())
 	c = c.plus(fill(t, tree, n, n))
