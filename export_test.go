@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/kvstore/internal/check"
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
 	"example.com/kvstore/ring"
@@ -44,14 +45,15 @@ func Advances(q replica.ScanRequest, last string) bool { return advances(&q, []b
 // TokenOf is the token of a key.
 func TokenOf(key string) uint64 { return ring.Token(key) }
 
-// Holds tells what this node's own copy has of each key: version, kind and value.
-func Holds(db *DB) (map[string]string, error) {
-	all := map[string]string{}
+// Holds tells what this node's own copy has of each key.
+func Holds(db *DB) (map[string]check.Holding, error) {
+	all := map[string]check.Holding{}
 	for rec, err := range db.tree.Scan(0, systemToken-1) {
 		if err != nil {
 			return nil, err
 		}
-		all[string(rec.Key)] = fmt.Sprintf("%v %d %d %q", rec.Max, rec.Kind, rec.Deadline, rec.Value)
+		all[string(rec.Key)] = check.Holding{Dot: rec.Max, Tombstone: rec.Kind == lsm.Tombstone,
+			Bytes: fmt.Sprintf("%v %d %d %q", rec.Max, rec.Kind, rec.Deadline, rec.Value)}
 	}
 	return all, nil
 }

@@ -3,7 +3,6 @@ package kvstore_test
 import (
 	"fmt"
 	"maps"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,60 +18,6 @@ func off(t testing.TB, defence *bool) {
 	before := *defence
 	t.Cleanup(func() { *defence = before })
 	*defence = false
-}
-
-// holds is what a node's own copy has.
-func holds(c *kvtest.Cluster, node int) map[string]string {
-	c.T.Helper()
-	all, err := kvstore.Holds(c.Node(node).DB())
-	require.NoError(c.T, err)
-	return all
-}
-
-// diverged counts keys that the owners do not hold alike.
-func diverged(c *kvtest.Cluster) (n int) {
-	r := c.Node(0).DB().Ring()
-	all := map[string]map[string]string{} // by node, key
-	keys := map[string]bool{}
-	for i, node := range c.Nodes() {
-		all[node.ID()] = holds(c, i)
-		for key := range all[node.ID()] {
-			keys[key] = true
-		}
-	}
-	for key := range keys {
-		versions := map[string]bool{}
-		for _, x := range r.Owners(r.Partition(kvstore.TokenOf(key))) {
-			held := all[r.Nodes()[x].ID][key]
-			if isTombstone(held) {
-				held = "" // which one owner may have forgotten before another
-			}
-			versions[held] = true
-		}
-		if len(versions) > 1 {
-			n++
-		}
-	}
-	return n
-}
-
-// isTombstone reports whether something that a node holds is a delete.
-func isTombstone(held string) bool { return strings.Contains(held, " 2 0 \"\"") }
-
-// converge waits until all owners hold the same, and gives how long that took.
-func converge(c *kvtest.Cluster, most time.Duration) time.Duration {
-	c.T.Helper()
-	start := c.Now()
-	for {
-		n := diverged(c)
-		if n == 0 {
-			return c.Now() - start
-		}
-		if c.Now()-start > most {
-			c.T.Fatalf("after %v %d keys differ", most, n)
-		}
-		time.Sleep(time.Second + 37)
-	}
 }
 
 // TestSimExchange: what a node missed, without hints and without any client traffic,

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/kvstore"
+	"example.com/kvstore/internal/check"
 	"example.com/kvstore/kvtest"
 	"example.com/kvstore/lsm/vfs"
 )
@@ -29,7 +30,7 @@ func tombstones(c *kvtest.Cluster) (n int) {
 		}
 		require.NoError(c.T, kvstore.Compact(node.DB()))
 		for _, held := range holds(c, i) {
-			if isTombstone(held) {
+			if held.Tombstone {
 				n++
 			}
 		}
@@ -104,7 +105,7 @@ func TestSimTombstonesGo(t *testing.T) {
 				for i := range 100 {
 					get(c, i%nodes, fmt.Sprint("kept", i), i, kvstore.All)
 				}
-				require.Zero(c.T, diverged(c))
+				require.Empty(c.T, apart(c, check.Purged))
 			})
 		})
 	}
@@ -318,6 +319,7 @@ func TestSimStormHorizon(t *testing.T) {
 				require.Less(c.T, c.Now()-start, 10*time.Minute)
 			}
 			converge(c, 2*time.Minute)
+			require.Empty(c.T, apart(c, check.Purged))
 			c.Check()
 		})
 	})

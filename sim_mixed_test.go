@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/kvstore"
+	"example.com/kvstore/internal/check"
 	"example.com/kvstore/kvtest"
 )
 
@@ -16,6 +17,7 @@ import (
 //	go test -run TestSimMixed -seeds 1000
 func TestSimMixed(t *testing.T) {
 	var ok, failed int64
+	var tally tally
 	kvtest.Seeds(t, 60, func(t *testing.T, seed uint64) {
 		o := &kvtest.Options{
 			Nodes:     3 + int(seed%3),
@@ -34,17 +36,70 @@ func TestSimMixed(t *testing.T) {
 			}
 			w.start(4 + int(seed%5))
 			defer w.leave()
+			before := c.Now()
 			c.Storm(10 * time.Second)
-			w.leave()
 			c.Settle()
+			calm := c.Now()
+			time.Sleep(3 * time.Second)
+			w.leave()
+			history := c.History()
 			converge(c, 2*time.Minute) // before Check reads, which repairs
+			treesAgree(c)
 			c.Check()
+			tally.add(c)
+			report(c, check.Liveness(history, check.Expected{Phases: []check.Phase{
+				{Name: "storm", From: before, To: calm, Calls: 50, Success: 0.05},
+				{Name: "calm", From: calm, To: c.Now(), Calls: 30, Success: 0.7, Within: time.Second, Quantile: 0.9},
+			}}))
 			for k := range w.ok {
 				ok += w.ok[k].Load()
 				failed += w.failed[k].Load()
 			}
 		})
 	})
+	if tally.seeds >= 40 {
+		for _, v := range check.Liveness(nil, check.Expected{Sometimes: tally.sometimes()}) {
+			t.Error(v)
+		}
+	}
+	t.Logf("%d seeds: %+v", tally.seeds, tally.sometimes())
 	t.Logf("%d calls succeeded, %d failed", ok, failed)
 	t.Logf("all simulations so far: %d calls, %v of virtual time", simulated.calls.Load(), time.Duration(simulated.time.Load()).Round(time.Second))
+}
+
+// report fails the test for each violation.
+func report(c *kvtest.Cluster, violations []check.Violation) {
+	c.T.Helper()
+	for _, v := range violations {
+		c.T.Error(v)
+	}
+}
+
+// A tally adds up what the nodes did, over the seeds, since their latest start.
+type tally struct {
+	seeds                              int
+	restamps, writeBacks, spareReads   uint64
+	hints, exchanged, rounds, failures uint64
+}
+
+func (s *tally) add(c *kvtest.Cluster) {
+	s.seeds++
+	for _, n := range c.Nodes() {
+		m := n.DB().Metrics()
+		s.restamps += m.Restamps
+		s.writeBacks += m.WriteBacks
+		s.spareReads += m.SpareReads
+		s.hints += m.HintsDelivered
+		s.exchanged += m.ExchangedSent + m.ExchangedReceived
+		s.rounds += m.Rounds
+		s.failures += m.FailedGets + m.FailedWrites
+	}
+}
+
+// sometimes is what must not be zero after many seeds.
+func (s *tally) sometimes() map[string]uint64 {
+	return map[string]uint64{
+		"a write is stamped again": s.restamps, "a read writes back": s.writeBacks, "a read asks one more owner": s.spareReads,
+		"a hint arrives": s.hints, "an exchange brings something": s.exchanged, "a round ends": s.rounds, "a call fails": s.failures,
+	}
 }

@@ -133,10 +133,18 @@ type Violation struct {
 	Why  string
 }
 
-// String tells the operation and what it contradicts.
-func (v Violation) String() string { return fmt.Sprintf("%s: %v\n\t%s", v.Rule, v.Op, v.Why) }
+// String tells the operation, or the key, and what it contradicts.
+func (v Violation) String() string {
+	switch {
+	case v.Op.End == 0 && v.Op.Key == "":
+		return fmt.Sprintf("%s: %s", v.Rule, v.Why)
+	case v.Op.End == 0:
+		return fmt.Sprintf("%s: key %q: %s", v.Rule, v.Op.Key, v.Why)
+	}
+	return fmt.Sprintf("%s: %v\n\t%s", v.Rule, v.Op, v.Why)
+}
 
-// All runs every checker. final are reads of every key after all faults were
+// All runs the checkers of histories, K1, K2, K3, K6 and K7. final are reads of every key after all faults were
 // healed and all calls of the history had ended.
 func All(history, final []Op) []Violation {
 	all := append(append([]Op(nil), history...), final...)
