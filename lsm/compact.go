@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"runtime"
 	"slices"
@@ -60,8 +61,10 @@ func (t *Tree) compactLoop() {
 			again, err = t.compactNext()
 		}
 		if err = t.judge(err); errors.Is(err, ErrNoSpace) {
-			t.o.Logger.Warn("lsm: no space to compact", "error", err)
-			tell(t.o.Events.NoSpace, SpaceInfo{"compaction", err})
+			t.noSpace("compaction", err)
+			if t.crowded() {
+				t.refuse() // the flushes that wait for a compaction wait for room
+			}
 			retry.Reset(retryAfter)
 		} else if again {
 			continue
@@ -113,10 +116,10 @@ func (j *job) bytes() (n uint64) {
 // compactNext carries out the most urgent compaction, if there is one.
 func (t *Tree) compactNext() (again bool, err error) {
 	t.answerMerges()
-	j := t.begin()
+	j, err := t.begin()
 	if j == nil {
 		t.answerMerges() // there may have been nothing to do for one
-		return false, nil
+		return false, err
 	}
 	kick(t.compactKick) // another goroutine may find more
 	err = t.judge(t.compact(j), j.runs...)
@@ -127,21 +130,22 @@ func (t *Tree) compactNext() (again bool, err error) {
 	return true, err
 }
 
-// begin chooses a compaction and marks its runs.
-func (t *Tree) begin() *job {
+// begin chooses a compaction and marks its runs. With ErrNoSpace there is one, but
+// no room for it.
+func (t *Tree) begin() (j *job, err error) {
 	for t.failure() == nil {
 		v := t.acquire()
 		if v == nil {
-			return nil
+			return nil, nil
 		}
-		shapes := t.shapes(v)
+		shapes, room := t.shapes(v), t.mergeRoom()
 		t.mu.Lock()
 		if t.version.Load() != v { // what is busy is so in the current version
 			t.mu.Unlock()
 			t.release(v)
 			continue
 		}
-		j := t.beginLocked(v, shapes)
+		j, err = t.beginLocked(v, shapes, room)
 		t.mu.Unlock()
 		t.load.pending.Store(int64(compaction.Debt(shapes)))
 		p := compaction.Pressure(shapes, maxRuns, uint64(2*t.o.MemtableBytes))
@@ -149,14 +153,24 @@ func (t *Tree) begin() *job {
 		if j == nil {
 			t.release(v)
 		}
-		return j
+		return j, err
 	}
-	return nil
+	return nil, nil
+}
+
+// mergeRoom is how many bytes a compaction that begins now may write: what is free,
+// but for what those that run may still need.
+func (t *Tree) mergeRoom() int64 {
+	free, err := t.o.FS.Free(t.dir)
+	if err != nil {
+		return math.MaxInt64 // nobody knows: the volume itself will refuse
+	}
+	return free - t.load.reading.Load()
 }
 
 // beginLocked: what Compact asked for comes first. The picker leaves alone the
 // slices that still wait for that.
-func (t *Tree) beginLocked(v *version, shapes [][]compaction.Run) *job {
+func (t *Tree) beginLocked(v *version, shapes [][]compaction.Run, room int64) (*job, error) {
 	for i, s := range v.slices {
 		for k, r := range s {
 			shapes[i][k].Busy = t.mu.busy[r]
@@ -164,13 +178,9 @@ func (t *Tree) beginLocked(v *version, shapes [][]compaction.Run) *job {
 	}
 	j := t.mergeLocked(v)
 	if j == nil {
-		chosen, ok := t.o.pick(shapes, compaction.Conditions{
-			Resting:   t.rest.now.Load(),
-			NoBottoms: t.mu.bottoms >= compactors()-1,
-			Held:      t.heldLocked,
-		})
-		if !ok {
-			return nil
+		chosen, err := t.pickLocked(shapes, room)
+		if err != nil || len(chosen.Runs) == 0 {
+			return nil, err
 		}
 		j = &job{slice: chosen.Slice, level: chosen.Level}
 		for _, i := range chosen.Runs {
@@ -187,7 +197,41 @@ func (t *Tree) beginLocked(v *version, shapes [][]compaction.Run) *job {
 	if j.level == compaction.Bottom {
 		t.mu.bottoms++
 	}
-	return j
+	return j, nil
+}
+
+// pickLocked asks the picker for a compaction that fits in room. A bottom that does
+// not must not hold up the small ones. With nothing to do it gives no runs.
+func (t *Tree) pickLocked(shapes [][]compaction.Run, room int64) (compaction.Job, error) {
+	c := compaction.Conditions{
+		Resting:   t.rest.now.Load(),
+		NoBottoms: t.mu.bottoms >= compactors()-1,
+		Held:      t.heldLocked,
+	}
+	j, ok := t.o.pick(shapes, c)
+	if !ok || fits(shapes[j.Slice], j.Runs, room) {
+		return j, nil
+	}
+	c.NoBottoms = true
+	if j, ok := t.o.pick(shapes, c); ok && fits(shapes[j.Slice], j.Runs, room) {
+		return j, nil
+	}
+	return compaction.Job{}, fmt.Errorf("lsm: %d bytes are left for a compaction of slice %d, which may need more: %w", room, j.Slice, ErrNoSpace)
+}
+
+// fits reports whether a compaction of the chosen runs of a slice may begin: it is
+// put off while it could fill the volume. When flushes wait for it already it is
+// tried all the same, since it often writes much less than it reads.
+func fits(slice []compaction.Run, chosen []int, room int64) bool {
+	if len(slice) >= maxRuns {
+		return true
+	}
+	need := 0.0
+	for _, i := range chosen {
+		r := &slice[i]
+		need += float64(r.Bytes) * (1 - float64(r.Purgeable)/float64(max(r.Records, 1)))
+	}
+	return need <= float64(room)
 }
 
 // finish ends what begin began, after the result is in the current version.

@@ -67,11 +67,8 @@ func (t *Tree) flushLoop() {
 			if t.useReserve() {
 				continue
 			}
-			t.o.Logger.Warn("lsm: no space to flush a memtable", "error", err)
-			tell(t.o.Events.NoSpace, SpaceInfo{"flush", err})
-			t.full.Store(true)
+			t.noSpace("flush", err)
 			t.refuse()
-			kick(t.room)
 			retry.Reset(retryAfter)
 			select {
 			case <-t.flushKick:
@@ -102,12 +99,21 @@ func (t *Tree) replenish(retry *time.Timer) {
 	}
 }
 
-// refuse tells calls of Flush that there is no space.
+// noSpace tells of what found the volume full.
+func (t *Tree) noSpace(op string, err error) {
+	t.o.Logger.Warn("lsm: no space for a "+op, "error", err)
+	tell(t.o.Events.NoSpace, SpaceInfo{op, err})
+}
+
+// refuse tells writers and calls of Flush that memtables cannot be flushed for want
+// of space. The next flush that succeeds ends that.
 func (t *Tree) refuse() {
+	t.full.Store(true)
 	t.mu.Lock()
 	close(t.mu.refused)
 	t.mu.refused = make(chan struct{})
 	t.mu.Unlock()
+	kick(t.room)
 }
 
 // oldestSealed gives the memtable to flush, and the one after it.

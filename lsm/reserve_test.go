@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/vfs"
 )
 
@@ -59,6 +60,94 @@ func TestReserve(t *testing.T) {
 		again := open(t, small(disk.Strict()))
 		c.exactly(t, "reopened", again)
 		require.NoError(t, again.Close())
+	})
+}
+
+// TestCrowdedAndFull fills the volume while a slice has all the runs it may have, so
+// that flushes wait for a compaction that has no room: writers are told, do not wait
+// for ever, and go on by themselves when there is room.
+func TestCrowdedAndFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem(1)
+		o := small(disk)
+		var ready atomic.Bool
+		o.pick = func(slices [][]compaction.Run, c compaction.Conditions) (compaction.Job, bool) {
+			if !ready.Load() {
+				return compaction.Job{}, false
+			}
+			return compaction.Pick(slices, c)
+		}
+		tree := open(t, o)
+		c := content{}
+		for i := 0; !tree.crowded(); i++ {
+			c = c.plus(fill(t, tree, 100*i, 100))
+			require.NoError(t, tree.Flush())
+		}
+		synctest.Wait()
+		disk.SetCapacity(disk.Used())
+		ready.Store(true)
+		put := func(i int) error {
+			v := strings.Repeat("v", 2000)
+			err := tree.Put(key(i), []byte(v))
+			if err == nil {
+				c[string(key(i))] = v
+			}
+			return err
+		}
+		var err error
+		for i := 10_000; err == nil; i++ {
+			err = put(i)
+		}
+		require.ErrorIs(t, err, ErrNoSpace)
+		require.ErrorIs(t, tree.Flush(), ErrNoSpace)
+		c.exactly(t, "full", tree)
+		disk.SetCapacity(1 << 30)
+		time.Sleep(2 * retryAfter)
+		synctest.Wait()
+		require.NoError(t, put(20_000))
+		require.NoError(t, tree.Flush())
+		require.False(t, tree.crowded())
+		c.exactly(t, "room", tree)
+		require.NoError(t, tree.Close())
+	})
+}
+
+// TestMergePutOff: a compaction that could fill the volume does not begin before there
+// is room.
+func TestMergePutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem(1)
+		o := small(disk)
+		var ready atomic.Bool
+		o.pick = func(slices [][]compaction.Run, c compaction.Conditions) (compaction.Job, bool) {
+			if !ready.Load() {
+				return compaction.Job{}, false
+			}
+			return compaction.Pick(slices, c)
+		}
+		told := atomic.Int64{}
+		o.Events = &EventListener{NoSpace: func(SpaceInfo) { told.Add(1) }}
+		tree := open(t, o)
+		c := content{}
+		for i := range compaction.Width {
+			c = c.plus(fill(t, tree, 1000*i, 1000))
+			require.NoError(t, tree.Flush())
+		}
+		synctest.Wait()
+		used := disk.Used()
+		disk.SetCapacity(used + 4<<10)
+		ready.Store(true)
+		kick(tree.compactKick)
+		time.Sleep(retryAfter / 2)
+		require.Positive(t, told.Load())
+		require.Equal(t, used, disk.Used())
+		require.Zero(t, tree.Metrics().Compactions)
+		disk.SetCapacity(1 << 30)
+		time.Sleep(2 * retryAfter)
+		synctest.Wait()
+		require.Positive(t, tree.Metrics().Compactions)
+		c.exactly(t, "room", tree)
+		require.NoError(t, tree.Close())
 	})
 }
 
