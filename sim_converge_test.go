@@ -76,9 +76,12 @@ func converge(c *kvtest.Cluster, most time.Duration) time.Duration {
 		if c.Now()-start > most {
 			c.T.Fatalf("after %v %d violations: %v", most, len(violations), violations[0])
 		}
-		time.Sleep(time.Second + 37)
+		time.Sleep(settleEvery)
 	}
 }
+
+// settleEvery is the pause between two looks at a cluster that comes to rest.
+const settleEvery = time.Second + 37
 
 // treesAgree has every node compare its hash trees with those of each other owner,
 // and again until there is no difference: at once, but for deletes that have not
@@ -92,6 +95,9 @@ func treesAgree(c *kvtest.Cluster) {
 				agreed = true
 				for p, err := range n.DB().Repair(ctx, kvstore.RepairWith(mate.ID())) {
 					agreed = agreed && err == nil && p.Differed == 0
+				}
+				if !agreed {
+					time.Sleep(settleEvery)
 				}
 			}
 		}

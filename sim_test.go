@@ -76,12 +76,14 @@ type crowd struct {
 	// nodes are those that the clients call.
 	nodes []int
 	keys  int
+	// first is the number of the first client: they differ between crowds.
+	first int
 	think time.Duration // on average between calls
 }
 
 // start lets n clients begin.
 func (w *crowd) start(n int) {
-	for client := range n {
+	for client := w.first; client < w.first+n; client++ {
 		w.clients.Go(func() {
 			draw := rand.New(rand.NewPCG(w.c.Seed, uint64(client)))
 			ctx := kvtest.WithClient(ctx, client)
