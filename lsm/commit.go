@@ -32,27 +32,22 @@ type syncTimer struct {
 
 // logLoop is the log's goroutine: it takes whatever was submitted, writes and
 // syncs it as one group, shows it, and completes it. The log's Writer and the
-// active memtable's place in the log are its own.
+// active memtable's place in the log are its own, but while a lone writer stands
+// in for it.
 func (t *Tree) logLoop() {
 	defer t.background.Done()
-	company := false
 	for {
 		if !t.closing.Load() {
-			t.queue.Wait()
+			t.queue.Wait(!t.company)
 		}
-		if company {
+		if t.company {
 			// The writers that the last group woke are about to submit again:
 			// let them, one sync then serves them all.
 			runtime.Gosched()
 			runtime.Gosched()
 		}
 		last := t.closing.Load()
-		t.regulate()
-		refused := t.rotateIfDue()
-		g := t.queue.Take()
-		company = len(g.Entries) > 1
-		t.commit(g, refused)
-		if last && len(g.Entries) == 0 || t.failure() != nil {
+		if some := t.commitNext(); last && !some || t.failure() != nil {
 			break
 		}
 	}
@@ -75,6 +70,16 @@ func (t *Tree) logLoop() {
 		err = ErrClosed
 	}
 	t.answerRotations(nil, err)
+}
+
+// commitNext commits what was submitted since the last call, if anything.
+func (t *Tree) commitNext() (some bool) {
+	t.regulate()
+	refused := t.rotateIfDue()
+	g := t.queue.Take()
+	t.company = len(g.Entries) > 1
+	t.commit(g, refused)
+	return len(g.Entries) > 0
 }
 
 func complete(e wal.Entry, err error) {

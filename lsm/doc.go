@@ -26,6 +26,9 @@
 //	                           a log segment of its own       manifest; recycle its segments
 //	                                                          too many tables: merge them
 //
+// A lone writer finds logLoop asleep and does its work itself, which saves the way
+// there and back.
+//
 // A write is acknowledged and visible when its group is synced (SyncAlways), or
 // when it is in the buffer (SyncEvery, SyncNever). The first failed write or
 // sync of the log is final: later writes give ErrReadOnly, reads go on. On a

@@ -43,8 +43,10 @@ type Tree struct {
 	memtables, flushed atomic.Uint64
 
 	queue *wal.Buffer
-	log   *wal.Writer // owned by logLoop, except for Prepare, Release, Segments and DropNext
-	sync  syncTimer   // owned by logLoop, except where noted
+	// Owned by logLoop, or who stands in for it, except where noted.
+	log     *wal.Writer // but Prepare, Release, Segments and DropNext
+	sync    syncTimer
+	company bool // the last group was of several writers
 
 	manifest *manifest.Manifest
 	edits    chan struct{} // capacity 1: the turn to edit the manifest

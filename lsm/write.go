@@ -24,7 +24,7 @@ func newWaiter() any {
 	return w
 }
 
-// complete runs on the log's goroutine; there is room in the channel.
+// complete runs where the group is committed; there is room in the channel.
 func (w *waiter) complete(err error) {
 	w.err = err
 	w.ready <- struct{}{}
@@ -91,8 +91,8 @@ func (t *Tree) applyBatch(batch []Record, sync bool) error {
 	return err
 }
 
-// Submit is Apply without waiting: done gets the outcome, once, on the log's
-// goroutine, and must not block. Keys and values are copied before Submit
+// Submit is Apply without waiting: done gets the outcome, once, on the goroutine
+// that commits the group, and must not block. Keys and values are copied before Submit
 // returns; batch itself must stay as it is until done is called. Submit never
 // blocks: what it refuses (ErrClosed, ErrOverloaded, ErrReadOnly, an invalid
 // record) it refuses by calling done itself, before it returns.
@@ -120,11 +120,12 @@ func (t *Tree) apply(batch []Record, sync bool, w *waiter) error {
 	e := wal.Entry{Batch: batch, Sync: sync}
 	for {
 		var err error
+		leads := false
 		if lazy {
 			err = t.appendLazy(e)
 		} else {
 			e.Done = w.done
-			err = t.queue.Append(e)
+			leads, err = t.queue.Lead(e)
 		}
 		switch {
 		case errors.Is(err, ErrOverloaded):
@@ -133,6 +134,10 @@ func (t *Tree) apply(batch []Record, sync bool, w *waiter) error {
 			continue
 		case err != nil || lazy:
 			return err
+		}
+		if leads {
+			t.commitNext()
+			t.queue.HandBack(!t.company)
 		}
 		<-w.ready
 		return w.err

@@ -42,9 +42,9 @@ type Parker struct{ room chan struct{} } // capacity 1, never closed
 // NewParker returns a parker.
 func NewParker() *Parker { return &Parker{room: make(chan struct{}, 1)} }
 
-// A Buffer collects batches for the log's goroutine, which takes them whole.
-// All methods but Wait and Take are for any goroutine; nothing blocks under the
-// lock.
+// A Buffer collects batches for the log's goroutine, which takes them whole. A
+// writer who finds it asleep may stand in for it: see Lead. All methods but Wait,
+// Take and HandBack are for any goroutine; nothing blocks under the lock.
 type Buffer struct {
 	limit int
 	wake  chan struct{} // capacity 1; never closed
@@ -54,10 +54,11 @@ type Buffer struct {
 		group  Group
 		parked []*Parker // writers waiting for room
 		asleep bool      // the log's goroutine waits for wake
+		alone  bool      // and a writer may stand in for it
 		kicked bool      // it has something else to look at
 		err    error     // why nothing is accepted any more
 	}
-	spare  Group // the half that is not filled now; owned by the log's goroutine
+	spare  Group // the half that is not filled now; owned by the log's goroutine, or who stands in
 	memory atomic.Int64
 }
 
@@ -120,6 +121,16 @@ func (b *Buffer) Free() {
 // Append copies the records of the entry's batch into the buffer, or fails with
 // ErrFull. It never blocks.
 func (b *Buffer) Append(e Entry) error {
+	_, err := b.append(e, false)
+	return err
+}
+
+// Lead is Append for a writer that waits for its batch anyway. With true the
+// caller stands in for the log's goroutine, which sleeps on: it saves the way
+// there and back, must Take, and then HandBack.
+func (b *Buffer) Lead(e Entry) (bool, error) { return b.append(e, true) }
+
+func (b *Buffer) append(e Entry, willing bool) (leads bool, err error) {
 	size := 0
 	for i := range e.Batch {
 		size += base.EncodedLen(&e.Batch[i])
@@ -127,12 +138,12 @@ func (b *Buffer) Append(e Entry) error {
 	b.mu.Lock()
 	if err := b.mu.err; err != nil {
 		b.mu.Unlock()
-		return err
+		return false, err
 	}
 	g := &b.mu.group
 	if len(g.Bytes) >= b.limit {
 		b.mu.Unlock()
-		return ErrFull
+		return false, ErrFull
 	}
 	b.reserve(g, size)
 	for i := range e.Batch {
@@ -140,12 +151,13 @@ func (b *Buffer) Append(e Entry) error {
 	}
 	g.Entries = append(g.Entries, e)
 	wake := b.mu.asleep
+	leads = wake && willing && b.mu.alone
 	b.mu.asleep = false
 	b.mu.Unlock()
-	if wake {
+	if wake && !leads {
 		b.wake <- struct{}{}
 	}
-	return nil
+	return leads, nil
 }
 
 // WaitRoom blocks on p until the buffer has been emptied or closed. Others may
@@ -188,21 +200,35 @@ func (b *Buffer) Close(err error) {
 }
 
 // Wait blocks the log's goroutine until there is something to take or it was
-// kicked.
-func (b *Buffer) Wait() {
-	b.mu.Lock()
-	idle := len(b.mu.group.Entries) == 0 && !b.mu.kicked
-	b.mu.asleep = idle
-	b.mu.kicked = false
-	b.mu.Unlock()
-	if idle {
-		// Invariant: who clears asleep sends exactly one wake, so that the
-		// channel is empty whenever asleep is set.
+// kicked. With alone, the next writer may stand in for it.
+func (b *Buffer) Wait(alone bool) {
+	if b.idle(alone) {
+		// Invariant: who clears asleep sends exactly one wake, or leads and hands
+		// back, so that the channel is empty whenever asleep is set.
 		<-b.wake
 		b.mu.Lock()
 		b.mu.kicked = false
 		b.mu.Unlock()
 	}
+}
+
+// HandBack ends what Lead began. The log's goroutine sleeps on unless there is
+// something for it.
+func (b *Buffer) HandBack(alone bool) {
+	if !b.idle(alone) {
+		b.wake <- struct{}{}
+	}
+}
+
+// idle has the next writer wake the log's goroutine, unless there is something
+// for it already.
+func (b *Buffer) idle(alone bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	idle := len(b.mu.group.Entries) == 0 && !b.mu.kicked
+	b.mu.asleep, b.mu.alone = idle, alone
+	b.mu.kicked = false
+	return idle
 }
 
 // Take gives all that was appended since the last Take and makes room for more.
