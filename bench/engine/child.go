@@ -61,12 +61,21 @@ type result struct {
 	// the store, mapped files included; and the highest sample without files.
 	PeakRSS      float64 `json:"peak_rss_bytes"`
 	AnonymousRSS float64 `json:"anonymous_rss_bytes"`
+	MemoryBudget float64 `json:"memory_budget_bytes,omitempty"` // what the engine promises for all its memory
 
 	OpenSeconds  float64   `json:"open_seconds"`
 	CloseSeconds float64   `json:"close_seconds"`
 	Capped       bool      `json:"capped,omitempty"`     // a fill that ended early
 	Samples      []float64 `json:"samples,omitempty"`    // ops/s of each half second
 	Steadiness   float64   `json:"steadiness,omitempty"` // the worst sample by their median
+}
+
+// ofBudget is the share of the budget that was used, 0 for an engine without one.
+func (r result) ofBudget() float64 {
+	if r.MemoryBudget == 0 {
+		return 0
+	}
+	return r.PeakRSS / r.MemoryBudget
 }
 
 // runAsChild does a job if the process was started for one.
@@ -235,6 +244,9 @@ func (j job) measure(p peer) (r result, err error) {
 	r.Space, r.Tables, r.TablesWorst = float64(all)/liveBytes, float64(tables)/liveBytes, float64(s.worst)/liveBytes
 	peak, _ := resident()
 	r.PeakRSS, r.AnonymousRSS = float64(peak)-float64(base), float64(s.anonymous)
+	if b, ok := e.(budgeted); ok {
+		r.MemoryBudget = float64(b.memoryBudget())
+	}
 
 	began = time.Now()
 	err, e = e.close(), nil

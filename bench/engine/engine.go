@@ -27,6 +27,9 @@ type scanner interface {
 	scan(from []byte, n int, visit func(key, value []byte)) error
 }
 
+// A budgeted engine keeps its memory below so many bytes.
+type budgeted interface{ memoryBudget() int64 }
+
 // A loader is an engine that has a quicker way to write many keys at once.
 type loader interface {
 	load(n int, item func(i int) (key, value []byte)) error

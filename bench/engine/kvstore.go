@@ -27,4 +27,5 @@ func (e kvstoreEngine) get(dst, key []byte) ([]byte, bool, error) { return e.t.A
 func (e kvstoreEngine) put(key, value []byte) error               { return e.t.Put(key, value) }
 func (e kvstoreEngine) delete(key []byte) error                   { return e.t.Delete(key) }
 func (e kvstoreEngine) flush() error                              { return e.t.Flush() }
+func (e kvstoreEngine) memoryBudget() int64                       { return e.t.Metrics().MemoryBudget }
 func (e kvstoreEngine) close() error                              { return e.t.Close() }

@@ -119,10 +119,11 @@ func tabulate(results []result) string {
 	}
 	b.WriteString("All figures, medians of the rounds. CPU and allocations are of the whole process. Write: bytes to the device for each byte put, background work\n" +
 		"included. Space: bytes on disk for each byte of keys and values, all files; tables: without logs, at the end and at worst. RSS: peak above that of the\n" +
-		"process without a store, mapped files included; anon: the highest seen without files. Open: data in the page cache. Steady: the worst half second by the median one.\n\n")
+		"process without a store, mapped files included; of budget: the same divided by the memory that the engine was told to keep to, where it takes such an\n" +
+		"option; anon: the highest seen without files. Open: data in the page cache. Steady: the worst half second by the median one.\n\n")
 	table(&b, func(line func(...string)) {
 		line("workload", "engine", "/s", "slowest, fastest", "drained /s", "p50 us", "p99 us", "p99.9 us", "CPU us/op", "allocs/op", "device B read/op",
-			"write", "space", "tables", "worst", "RSS MiB", "anon MiB", "open ms", "steady")
+			"write", "space", "tables", "worst", "RSS MiB", "of budget", "anon MiB", "open ms", "steady")
 		for _, g := range groups(results) {
 			figures(line, g)
 		}
@@ -183,6 +184,7 @@ func figures(line func(...string), g []result) {
 		show("%.2f", func(r result) float64 { return r.Tables }),
 		show("%.2f", func(r result) float64 { return r.TablesWorst }),
 		show("%.0f", func(r result) float64 { return r.PeakRSS / (1 << 20) }),
+		show("%.2f", func(r result) float64 { return r.ofBudget() }),
 		show("%.0f", func(r result) float64 { return r.AnonymousRSS / (1 << 20) }),
 		show("%.1f", func(r result) float64 { return r.OpenSeconds * 1e3 }),
 		show("%.2f", func(r result) float64 { return r.Steadiness }))
