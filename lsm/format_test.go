@@ -260,10 +260,13 @@ func readLog(d directory, from uint64, do func(lsm.Record)) {
 		if number < from {
 			continue
 		}
-		for off := 32; off+40 <= len(b); {
+		head := scroll(b[32:44])
+		salt := head.u64()
+		must(head.u32() == sum(number, 32, b[32:40]), "checksum of the salt")
+		for off := 44; off+40 <= len(b); {
 			s := scroll(b[off:])
 			checksum, n := s.u32(), int(s.u32())
-			if s.u64() != number || 40+n > len(b)-off || sum(number, off, b[off+4:off+40+n]) != checksum {
+			if s.u64() != salt || 40+n > len(b)-off || sum(number, off, b[off+4:off+40+n]) != checksum {
 				break // behind the end
 			}
 			sequence := s.u64()

@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -136,6 +137,7 @@ type recovery struct {
 	tables []uint64 // files found
 	cold   []uint64 // and in the cold directory
 	logs   []uint64
+	unused []uint64      // segments of the log that hold nothing
 	copied bool          // there is a checkpoint file
 	cut    bool          // or one that was never finished
 	mems   []*mem        // oldest first
@@ -284,17 +286,24 @@ func (r *recovery) replay(from uint64) error {
 	} else {
 		for _, n := range logs {
 			if !slices.Contains(found.Live, n) {
-				idle = append(idle, n) // it holds nothing
+				r.unused = append(r.unused, n)
 			}
 		}
 	}
 	t.log = wal.NewWriter(wal.WriterOptions{
-		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Ahead: !t.o.Sync.lazy, Segments: t.o.MaxMemtables + 2,
+		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Salt: salt, Ahead: !t.o.Sync.lazy, Segments: t.o.MaxMemtables + 2,
 	}, found.At, found.Live, idle)
 	if damaged {
 		return r.salvage(found.Damaged, logs)
 	}
 	return r.renew(from, found)
+}
+
+// salt draws the salt of a log segment.
+func salt() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:])
 }
 
 // renew begins the segment that the log goes on in.
@@ -446,6 +455,11 @@ func (r *recovery) clean() error {
 			return fmt.Errorf("lsm: removing a leftover: %w", err)
 		}
 		t.stats.orphans.Add(1)
+	}
+	for _, n := range r.unused {
+		if err := t.o.FS.Remove(path.Join(t.dir, base.LogName(n))); err != nil {
+			return fmt.Errorf("lsm: removing an unused log segment: %w", err)
+		}
 	}
 	if r.copied { // the manifest stands in its place by now
 		if err := t.o.FS.Remove(path.Join(t.dir, base.CheckpointName)); err != nil {

@@ -127,13 +127,18 @@ func (r *replayer) segment(fs vfs.FS, dir string, number uint64, must bool) erro
 	if err != nil {
 		return fmt.Errorf("lsm: reading %s: %w", name, err)
 	}
-	bad := r.header(w, number, name)
+	head, err := w.bytes(0, headBytes)
+	if err != nil {
+		return fmt.Errorf("lsm: reading %s: %w", name, err)
+	}
+	salt, bad := decodeHead(head, number, name)
 	if errors.Is(bad, base.ErrIncompatible) {
 		return bad
 	}
-	off := int64(base.HeaderBytes)
+	salted := bad == nil
+	off := int64(headBytes)
 	for first := true; bad == nil; first = false {
-		g, records, ok, err := w.group(number, off)
+		g, records, ok, err := w.group(number, salt, off)
 		if err != nil {
 			return fmt.Errorf("lsm: reading %s: %w", name, err)
 		}
@@ -154,7 +159,7 @@ func (r *replayer) segment(fs vfs.FS, dir string, number uint64, must bool) erro
 		if first {
 			r.out.Live = append(r.out.Live, number)
 		}
-		if err := r.add(g, off, records); err != nil {
+		if err := r.add(g, number, off, records); err != nil {
 			return err
 		}
 		off += g.bytes()
@@ -169,7 +174,13 @@ func (r *replayer) segment(fs vfs.FS, dir string, number uint64, must bool) erro
 	if !unused {
 		next = r.last().Sequence + 1
 	}
-	found, err := w.search(number, off, next)
+	var found bool
+	if salted {
+		found, err = w.search(number, salt, off, next)
+	} else {
+		// A segment has its head before anything else, also when it is recycled.
+		found, err = w.written(off)
+	}
 	if err != nil {
 		return fmt.Errorf("lsm: reading %s: %w", name, err)
 	}
@@ -177,18 +188,6 @@ func (r *replayer) segment(fs vfs.FS, dir string, number uint64, must bool) erro
 		return bad
 	}
 	return nil
-}
-
-func (r *replayer) header(w *window, number uint64, name string) error {
-	b, err := w.bytes(0, base.HeaderBytes)
-	if err != nil {
-		return fmt.Errorf("lsm: reading %s: %w", name, err)
-	}
-	h, err := base.DecodeHeader(b, base.LogMagic, Version, name)
-	if err == nil && h.Number != number {
-		err = base.Corrupt(name, 0, fmt.Sprintf("segment %d", number), fmt.Sprintf("segment %d", h.Number))
-	}
-	return err
 }
 
 func (r *replayer) last() *end { return &r.ends[len(r.ends)-1] }
@@ -215,9 +214,9 @@ func (r *replayer) follow(g group, name string, off int64) error {
 // add takes in a valid group, and shows those that it calls durable. The others
 // wait: a sync of them may have failed, a recovery may have found them missing
 // and gone on without them, and yet the disk may show them now.
-func (r *replayer) add(g group, off int64, records []byte) error {
+func (r *replayer) add(g group, segment uint64, off int64, records []byte) error {
 	r.ends = append(r.ends, end{
-		Position: Position{Segment: g.segment, Sequence: g.sequence, End: off + g.bytes()},
+		Position: Position{Segment: segment, Sequence: g.sequence, End: off + g.bytes()},
 		previous: int64(g.previous),
 		off:      off + GroupHeaderBytes,
 		records:  bytes.Clone(records),
@@ -282,13 +281,13 @@ func (w *window) bytes(off, n int64) ([]byte, error) {
 }
 
 // group reads the group of a segment at off. Not ok means that there is none.
-func (w *window) group(segment uint64, off int64) (g group, records []byte, ok bool, err error) {
+func (w *window) group(segment, salt uint64, off int64) (g group, records []byte, ok bool, err error) {
 	b, err := w.bytes(off, GroupHeaderBytes)
 	if err != nil || len(b) < GroupHeaderBytes {
 		return group{}, nil, false, err
 	}
 	g, sum := decodeGroup(b)
-	if g.segment != segment || g.bytes() > w.size-off {
+	if g.salt != salt || g.bytes() > w.size-off {
 		return group{}, nil, false, nil
 	}
 	b, err = w.bytes(off, g.bytes())
@@ -298,25 +297,39 @@ func (w *window) group(segment uint64, off int64) (g group, records []byte, ok b
 	return g, b[GroupHeaderBytes:], true, nil
 }
 
+// written reports whether anything but zeros follows off.
+func (w *window) written(off int64) (bool, error) {
+	for ; off < w.size; off += windowBytes {
+		b, err := w.bytes(off, windowBytes)
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // searchFactor bounds the work of search: candidates are verified for as many
-// bytes in all as this multiple of the segment. Only values made to look like
-// groups reach it, and they count as damage.
+// bytes in all as this multiple of the segment. Only values that are copies of the
+// very segment reach it, and they count as damage.
 const searchFactor = 16
 
 // search reports whether a valid group of the segment after off calls the
 // sequence next durable.
-func (w *window) search(segment uint64, off int64, next uint64) (bool, error) {
-	const idAt = 8 // where a header holds the segment
-	id := binary.LittleEndian.AppendUint64(nil, segment)
+func (w *window) search(segment, salt uint64, off int64, next uint64) (bool, error) {
+	const saltAt = 8 // in a group's header
+	mark := binary.LittleEndian.AppendUint64(nil, salt)
 	budget := searchFactor * w.size
 	for off+GroupHeaderBytes <= w.size {
 		if _, err := w.bytes(off, GroupHeaderBytes); err != nil {
 			return false, err
 		}
 		b := w.buf[off-w.start:] // all that is in memory
-		i := bytes.Index(b[idAt:], id)
+		i := bytes.Index(b[saltAt:], mark)
 		if i < 0 {
-			off += max(int64(len(b)-idAt-len(id)), 0) + 1
+			off += max(int64(len(b)-saltAt-len(mark)), 0) + 1
 			continue
 		}
 		off += int64(i)
@@ -326,7 +339,7 @@ func (w *window) search(segment uint64, off int64, next uint64) (bool, error) {
 		}
 		if g, _ := decodeGroup(h); g.synced >= next && g.sequence > next && g.bytes() <= w.size-off {
 			budget -= g.bytes()
-			_, _, ok, err := w.group(segment, off)
+			_, _, ok, err := w.group(segment, salt, off)
 			if ok || err != nil || budget < 0 {
 				return true, err
 			}

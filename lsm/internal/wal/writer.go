@@ -26,8 +26,10 @@ type WriterOptions struct {
 	// SegmentBytes is allocated for a new segment. A segment may outgrow it.
 	SegmentBytes int64
 	// Number gives the number of the next file: above every number ever used
-	// in the directory, so that a recycled file never holds a valid group.
+	// in the directory.
 	Number func() uint64
+	// Salt draws the salt of a segment, which nobody can foresee.
+	Salt func() uint64
 	// Ahead is for a log whose groups are synced one by one: blocks that were
 	// never written are filled with zeros, many at a time, before groups come to
 	// them. A sync of blocks that are allocated only has the file system note
@@ -56,6 +58,7 @@ type Writer struct {
 	file    vfs.File // nil before the first Rotate
 	at      Position // of the last group
 	number  uint64   // of the segment that file is
+	salt    uint64   // and its salt
 	off     int64    // where its next group goes
 	started int64    // up to which write-back was begun
 	filled  int64    // up to which the segment's blocks were written, ever
@@ -76,13 +79,14 @@ type Writer struct {
 	}
 }
 
-// A segment is a file with its header, durable under its name, and no group.
+// A segment is a file with its head, durable under its name, and no group.
 //
 // Invariant: its number is above that of the segment in use, which is why one is
 // made at a time, and used before another is made.
 type segment struct {
 	file   vfs.File
 	number uint64
+	salt   uint64
 	filled int64 // as in Writer
 }
 
@@ -128,10 +132,10 @@ func (w *Writer) Rotate(b []byte) error {
 		}
 		return err
 	}
-	g, err := w.follow(b, s.number)
+	g, err := w.follow(b, s.salt)
 	if err == nil {
-		g.seal(b, base.HeaderBytes)
-		if _, err = s.file.WriteAt(b, base.HeaderBytes); err == nil {
+		g.seal(b, s.number, headBytes)
+		if _, err = s.file.WriteAt(b, headBytes); err == nil {
 			err = s.file.SyncData()
 		}
 	}
@@ -149,7 +153,7 @@ func (w *Writer) Rotate(b []byte) error {
 		}
 	}
 	before, filled := w.number, max(w.filled, w.off)
-	w.file, w.number, w.off, w.filled = s.file, s.number, base.HeaderBytes+int64(len(b)), s.filled
+	w.file, w.number, w.salt, w.off, w.filled = s.file, s.number, s.salt, headBytes+int64(len(b)), s.filled
 	w.at = Position{Segment: s.number, Sequence: g.sequence, End: w.off}
 	w.synced, w.started = g.sequence, w.off
 	w.free.Lock()
@@ -199,41 +203,38 @@ func (w *Writer) setNext(s *segment) {
 
 // create makes a segment, from a released one if there is any.
 func (w *Writer) create() (*segment, error) {
-	s := &segment{number: w.o.Number()}
+	s := &segment{number: w.o.Number(), salt: w.o.Salt()}
 	name := w.name(s.number)
-	var err error
-	if s.file, s.filled, err = w.recycle(name); err == nil && s.file == nil {
-		s.file, err = w.o.FS.Create(name)
-	}
-	if err == nil {
-		// Without room for all of it, a segment that grows will do.
-		if aerr := s.file.Allocate(0, w.o.SegmentBytes); aerr != nil && !errors.Is(aerr, vfs.ErrNoSpace) {
-			err = aerr
+	err := w.recycle(s, name)
+	if err == nil && s.file == nil {
+		if s.file, err = w.o.FS.Create(name); err == nil {
+			err = w.prepare(s.file, s)
 		}
-	}
-	if err == nil {
-		_, err = s.file.WriteAt(base.AppendHeader(nil, base.LogMagic, base.Header{Version: Version, Number: s.number}), 0)
-	}
-	if err == nil {
-		err = s.file.Sync()
 	}
 	if err == nil {
 		// Groups are acknowledged only in a file whose name is durable.
 		err = w.o.FS.SyncDir(w.o.Dir)
 	}
 	if err != nil {
-		return nil, w.discard(s, fmt.Errorf("lsm: creating log segment %s: %w", name, err))
+		if s.file != nil {
+			s.file.Close()
+			w.o.FS.Remove(name) // an empty leftover; recovery removes it too
+		}
+		return nil, fmt.Errorf("lsm: creating log segment %s: %w", name, err)
 	}
 	return s, nil
 }
 
-// discard gives up a segment that cannot be used, because of err.
-func (w *Writer) discard(s *segment, err error) error {
-	if s.file != nil {
-		s.file.Close()
-		w.o.FS.Remove(w.name(s.number)) // an empty leftover; recovery removes it too
+// prepare gives the file of a segment its space and its head.
+func (w *Writer) prepare(f vfs.File, s *segment) error {
+	// Without room for all of it, a segment that grows will do.
+	if err := f.Allocate(0, w.o.SegmentBytes); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
+		return err
 	}
-	return err
+	if _, err := f.WriteAt(appendHead(nil, s.number, s.salt), 0); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // undo removes a segment that may hold its first group, for good, and reports
@@ -246,25 +247,37 @@ func (w *Writer) undo(s *segment) bool {
 
 func (w *Writer) name(number uint64) string { return path.Join(w.o.Dir, base.LogName(number)) }
 
-// recycle renames a released segment to name, and tells how far it is filled. It
-// returns nil when there is none.
-func (w *Writer) recycle(name string) (f vfs.File, filled int64, err error) {
+// recycle makes a released segment to s, under its name. Without one s gets no file.
+//
+// Invariant: the head is durable before the file has the name; so behind a head that
+// does not verify nothing is from an earlier use.
+func (w *Writer) recycle(s *segment, name string) error {
 	w.free.Lock()
 	n := len(w.free.idle)
 	if n == 0 {
 		w.free.Unlock()
-		return nil, 0, nil
+		return nil
 	}
-	old := w.free.idle[n-1]
+	number := w.free.idle[n-1]
 	w.free.idle = w.free.idle[:n-1]
-	filled = w.free.filled[old]
-	delete(w.free.filled, old)
+	s.filled = w.free.filled[number]
+	delete(w.free.filled, number)
 	w.free.Unlock()
-	if err := w.o.FS.Rename(w.name(old), name); err != nil {
-		return nil, 0, err
+	old := w.name(number)
+	f, err := w.o.FS.OpenReadWrite(old)
+	if err != nil {
+		return err
 	}
-	f, err = w.o.FS.OpenReadWrite(name)
-	return f, filled, err
+	err = errors.Join(w.prepare(f, s), f.Close())
+	if err == nil {
+		err = w.o.FS.Rename(old, name)
+	}
+	if err != nil {
+		w.o.FS.Remove(old)
+		return err
+	}
+	s.file, err = w.o.FS.OpenReadWrite(name)
+	return err
 }
 
 // Write appends the group in b, which is GroupHeaderBytes of room and then the
@@ -273,11 +286,11 @@ func (w *Writer) Write(b []byte) error {
 	if w.err != nil {
 		return w.err
 	}
-	g, err := w.follow(b, w.number)
+	g, err := w.follow(b, w.salt)
 	if err != nil {
 		return err
 	}
-	g.seal(b, w.off)
+	g.seal(b, w.number, w.off)
 	if _, err := w.file.WriteAt(b, w.off); err != nil {
 		err = fmt.Errorf("lsm: writing the log: %w", err)
 		if !errors.Is(err, vfs.ErrNoSpace) {
@@ -323,14 +336,14 @@ func (w *Writer) fill() error {
 }
 
 // follow gives the header of the group that follows the last one.
-func (w *Writer) follow(b []byte, segment uint64) (group, error) {
+func (w *Writer) follow(b []byte, salt uint64) (group, error) {
 	n := len(b) - GroupHeaderBytes
 	if n > MaxGroupBytes {
 		return group{}, fmt.Errorf("lsm: a log group of %d bytes is above the limit of %d: submit smaller batches", n, MaxGroupBytes)
 	}
 	return group{
 		length:   uint32(n),
-		segment:  segment,
+		salt:     salt,
 		sequence: w.at.Sequence + 1,
 		previous: uint64(w.at.End),
 		synced:   w.synced,
