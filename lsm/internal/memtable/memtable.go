@@ -78,7 +78,9 @@ func (t *Table) Free() {
 	t.arena.free()
 }
 
-func (t *Table) shard(token uint64) *shard { return &t.shards[mix(token)>>t.shift] }
+func (t *Table) shard(token uint64) *shard { return &t.shards[t.shardOf(token)] }
+
+func (t *Table) shardOf(token uint64) uint64 { return mix(token) >> t.shift }
 
 // Get gives the record of a key; its slices point into the memtable, and do not
 // change until Free.

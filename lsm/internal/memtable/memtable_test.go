@@ -80,7 +80,7 @@ func TestAgainstMap(t *testing.T) {
 			}
 			_, ok := m.Get(token(r), []byte("absent"))
 			require.False(t, ok)
-			for _, bounds := range [][2]uint64{{0, math.MaxUint64}, {0, 2}, {7 << 40, 7<<40 + 99}, {5, 4}} {
+			for _, bounds := range [][2]uint64{{0, math.MaxUint64}, {0, 2}, {7 << 40, 7<<40 + 99}, {5, 4}, {1, 1}, {42, 42}, {7 << 40, 7 << 40}} {
 				v, n := m.View(bounds[0], bounds[1]), 0
 				for _, rec := range want {
 					if bounds[0] <= rec.Token && rec.Token <= bounds[1] {

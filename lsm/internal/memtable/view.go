@@ -27,8 +27,12 @@ const shardShift = 58
 const itemBytes = 16
 
 // View lists the records with tokens from lo to hi, both included. All writers
-// wait while it collects them. Close it.
+// wait while it collects them; for one token only those of its shard do, and it
+// does not look at the others. Close it.
 func (t *Table) View(lo, hi uint64) *View {
+	if lo == hi {
+		return t.viewOne(lo)
+	}
 	n := 0
 	for i := range t.shards {
 		t.shards[i].mu.Lock()
@@ -45,6 +49,20 @@ func (t *Table) View(lo, hi uint64) *View {
 		})
 		t.shards[i].mu.Unlock()
 	}
+	v.sort()
+	return v
+}
+
+// viewOne is View for one token.
+func (t *Table) viewOne(token uint64) *View {
+	v := &View{t: t}
+	i := t.shardOf(token)
+	s := &t.shards[i]
+	s.mu.Lock()
+	s.collectTokenLocked(token, func(p ref) {
+		v.items = append(v.items, item{token, uint64(i)<<shardShift | uint64(p)})
+	})
+	s.mu.Unlock()
 	v.sort()
 	return v
 }
@@ -81,6 +99,27 @@ func (s *shard) collectLocked(lo, hi uint64, f func(token uint64, p ref)) {
 	x.over.all(func(token uint64, _ []byte, p ref) {
 		if lo <= token && token <= hi {
 			f(token, p)
+		}
+	})
+}
+
+// collectTokenLocked is collectLocked for one token. It probes as find does.
+func (s *shard) collectTokenLocked(token uint64, f func(p ref)) {
+	x := s.index.Load()
+	mask := uint64(len(x.slots) - 1)
+	for i, n := mix(token), 0; n < maxProbe; i, n = i+1, n+1 {
+		t := &x.slots[i&mask]
+		p := ref(t.ref.Load())
+		if p == 0 {
+			return
+		}
+		if t.token.Load() == token {
+			f(p)
+		}
+	}
+	x.over.all(func(other uint64, _ []byte, p ref) {
+		if other == token {
+			f(p)
 		}
 	})
 }
