@@ -50,7 +50,7 @@ func (db *DB) serveBatch(s served) {
 	p := replica.BatchReply{Statuses: make([]replica.Status, len(b.Records)), Credit: db.intake.credit(now(), len(s.body))}
 	var own []vclock.Dot // this node's horizons when it asked for the records
 	if b.Exchanged {
-		o := db.sessions.find(b.Session, now())
+		o := db.sessions.find(b.Session, db.idle())
 		if o == nil {
 			db.refuse(s.to, replica.Stale)
 			return

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +20,12 @@ const (
 	// maxCompared bounds the records that one side of one comparison holds in
 	// memory, 24 bytes each and as much again for the tree; the range is cut
 	// where there are more.
-	maxCompared = 1 << 19
+	maxCompared = 1 << 17
+	// maxAsked bounds the comparisons that one node asks for at a time.
+	maxAsked = 8
+	// maxOpens bounds the times that one is opened: horizons only rise, so the
+	// second time both sides have the same floors.
+	maxOpens = 3
 	// cutMargin is how far behind now the cut of a comparison lies, beyond what
 	// clocks may differ: what was written since is still on its way.
 	cutMargin = time.Second
@@ -68,29 +72,47 @@ func (s *shot) tree(shape merkle.Shape) (*merkle.Tree, error) {
 	return b.Tree(), nil
 }
 
-// take scans the own records of a comparison. Where there are more than limit it
-// lowers the end of the range. read is how many it looked at.
-func (db *DB) take(c *comparison, limit int) (s *shot, read int, err error) {
+// upTo leaves out what is above a token.
+func (s *shot) upTo(hi uint64) {
+	n, found := slices.BinarySearch(s.tokens, hi)
+	for ; found && n < len(s.tokens) && s.tokens[n] == hi; n++ {
+	}
+	s.tokens, s.digests = s.tokens[:n], s.digests[:n]
+}
+
+// soon is when the work for one message of an exchange ends at the latest, done or
+// not: what is left comes with the next one, so that no request outlasts MaxRequest.
+func (db *DB) soon() time.Time { return now().Add(db.opts.MaxRequest / 4) }
+
+// take scans the own records of a comparison. Where there are more than maxCompared,
+// or more than can be read until then, it lowers the end of the range. read is how
+// many it looked at.
+func (db *DB) take(c *comparison, until time.Time) (s *shot, read int, err error) {
 	s = &shot{}
 	v := db.view.Load()
 	above := vclock.Dot{}
 	if c.routine {
 		above = lowest(c.floors, c.compared)
 	}
+	late, last := false, uint64(0)
 	for rec, err := range db.tree.ScanAbove(c.Lo, min(c.Hi, systemToken-1), above) {
 		if err != nil {
 			return nil, read, engineError(err)
 		}
-		if read++; read%1024 == 0 && db.stopped() {
-			return nil, read, ErrClosed
+		if (late || len(s.tokens) >= maxCompared) && last < rec.Token {
+			c.Hi = last
+			break
 		}
+		if read++; read%256 == 0 {
+			if db.stopped() {
+				return nil, read, ErrClosed
+			}
+			late = now().After(until)
+		}
+		last = rec.Token
 		p := v.ring.Partition(rec.Token)
 		if p >= len(c.floors) || !c.compared(p) || rec.Min.Stamp > c.cut || c.routine && !c.floors[p].Less(rec.Max) || gone(&rec, c.floors[p]) {
 			continue
-		}
-		if n := len(s.tokens); n >= limit && s.tokens[n-1] < rec.Token {
-			c.Hi = s.tokens[n-1]
-			break
 		}
 		if rec.Kind == lsm.Causal && !above.IsZero() { // it may lack siblings in older tables
 			whole, ok, err := db.tree.ReadToken(rec.Token, rec.Key)
@@ -168,6 +190,14 @@ type exchangePiece struct {
 // exchange compares a piece with the member of that UID, and brings each side what it
 // lacks.
 func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (exchangeResult, error) {
+	select {
+	case db.exchanges.asking <- struct{}{}:
+		defer func() { <-db.exchanges.asking }()
+	case <-stop:
+		return exchangeResult{}, context.Canceled
+	case <-db.stop:
+		return exchangeResult{}, ErrClosed
+	}
 	v := db.view.Load()
 	routine, from, partitions := piece.routine, piece.from, piece.partitions
 	x := &conversation{db: db, v: v, uid: uid, peer: db.reach(uid), stop: stop}
@@ -194,31 +224,15 @@ func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (e
 	return x.result, err
 }
 
-// run carries the exchange through.
+// run carries the exchange through. It may lower the end of the range to what it came
+// to. A failure after it brought something together is none: if it lasts, the next
+// piece meets it.
 func (x *conversation) run(c *comparison, bits []byte) error {
-	own, read, err := x.db.take(c, maxCompared)
-	x.result.read = read
+	own, opened, err := x.open(c, bits)
 	if err != nil {
 		return err
 	}
-	opened, err := x.open(c, bits, len(own.tokens))
-	if err != nil {
-		return err
-	}
-	lower := slices.Clone(c.floors)
-	replica.LowerFloors(lower, opened.Floors)
-	if !slices.Equal(lower, c.floors) {
-		c.floors = lower
-		again := c.Range
-		if own, read, err = x.db.take(c, math.MaxInt); err != nil {
-			return err
-		}
-		c.Range = again
-		x.result.read += read
-	}
-	if opened.Shape.Range != c.Range {
-		return replica.ErrMalformed
-	}
+	defer x.end()
 	tree, err := own.tree(opened.Shape)
 	if err != nil {
 		return err
@@ -228,7 +242,13 @@ func (x *conversation) run(c *comparison, bits []byte) error {
 		return err
 	}
 	x.result.tokens = len(tokens)
-	return x.settle(c, tokens)
+	settled, err := x.settle(c, tokens)
+	if settled == len(tokens) || settled == 0 || isAny(err, context.Canceled, ErrClosed) {
+		return err
+	}
+	x.result.tokens = settled
+	c.Hi = tokens[settled-1]
+	return nil
 }
 
 // ask sends one message and waits for the answer.
@@ -264,8 +284,38 @@ func (a *answerWait) Complete(_ uint64, body []byte, err error) {
 	close(a.ready)
 }
 
-// open has the other side build its tree.
-func (x *conversation) open(c *comparison, bits []byte, count int) (replica.ExchangeOpened, error) {
+// open takes this node's shot of a comparison and has the other side build its tree.
+// Either may lower the end of the range, and either may have the lower floors.
+func (x *conversation) open(c *comparison, bits []byte) (*shot, replica.ExchangeOpened, error) {
+	asked := c.Range
+	for range maxOpens {
+		c.Range = asked
+		own, read, err := x.db.take(c, x.db.soon())
+		x.result.read += read
+		if err != nil {
+			return nil, replica.ExchangeOpened{}, err
+		}
+		opened, err := x.openOnce(c, bits, len(own.tokens))
+		if err != nil {
+			return nil, opened, err
+		}
+		if x.session = opened.Session; x.session == 0 {
+			replica.LowerFloors(c.floors, opened.Floors)
+			continue
+		}
+		if opened.Shape.Lo != c.Lo || opened.Shape.Hi > c.Hi {
+			x.end()
+			return nil, opened, replica.ErrMalformed
+		}
+		c.Range = opened.Shape.Range
+		own.upTo(c.Hi)
+		return own, opened, nil
+	}
+	return nil, replica.ExchangeOpened{}, fmt.Errorf("kvstore: %d different horizons in one exchange", maxOpens)
+}
+
+// openOnce asks for a session with the floors of c.
+func (x *conversation) openOnce(c *comparison, bits []byte, count int) (replica.ExchangeOpened, error) {
 	o := replica.OpenExchange{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), From: x.db.uid, Routine: c.routine,
 		Range: c.Range, Cut: c.cut, Count: uint64(count), Floors: replica.FloorRuns(c.floors), Partitions: bits}
 	body, err := x.ask(replica.OpExchange, o.Append(nil))
@@ -279,8 +329,15 @@ func (x *conversation) open(c *comparison, bits []byte, count int) (replica.Exch
 			err = statusError(opened.Status)
 		}
 	}
-	x.session = opened.Session
 	return opened, err
+}
+
+// end gives the session up, and does not wait for the answer.
+func (x *conversation) end() {
+	msg := replica.AppendAsk(nil, replica.ExchangeEnd, x.session)
+	if x.peer.Call(replica.OpExchange, now().Add(x.db.opts.MaxRequest), msg, nil, &answerWait{ready: make(chan struct{})}, 0) == nil {
+		x.result.bytes += len(msg)
+	}
 }
 
 // compare finds the tokens at which the two sides differ.
@@ -319,47 +376,56 @@ func (db *DB) salt() (s merkle.Salt) {
 	return s
 }
 
-// settle has both sides hold the join at each token.
-func (x *conversation) settle(c *comparison, tokens []uint64) error {
-	for len(tokens) > 0 {
-		msg := replica.AppendAsk(nil, replica.ExchangeVersions, x.session)
-		n := 0
-		for n < len(tokens) && len(msg) < versionBytes {
-			own, err := x.db.atToken(c, tokens[n])
-			if err != nil {
-				return err
-			}
-			t := replica.TokenVersions{Token: tokens[n]}
-			for i := range own {
-				t.Keys, t.Versions = append(t.Keys, own[i].Key), append(t.Versions, own[i].Version())
-			}
-			msg = replica.AppendTokenVersions(msg, &t)
-			n++
-		}
-		body, err := x.ask(replica.OpExchange, msg)
+// settle has both sides hold the join at each token, one message after the other, for
+// the time of one request. It gives how many of them it came to.
+func (x *conversation) settle(c *comparison, tokens []uint64) (settled int, err error) {
+	for over := now().Add(x.db.opts.MaxRequest); settled < len(tokens) && (settled == 0 || now().Before(over)); {
+		n, err := x.settleSome(c, tokens[settled:])
 		if err != nil {
-			return err
+			return settled, err
 		}
-		m, err := replica.DecodeExchangeMissing(body)
-		if err == nil && m.Status != replica.OK {
-			err = statusError(m.Status)
-		}
-		if err == nil && (m.Answered == 0 || int(m.Answered) > n) {
-			err = replica.ErrMalformed
-		}
-		if err == nil {
-			err = x.receive(m.Records)
-		}
-		if err == nil {
-			err = x.send(c, m.Wanted)
-		}
-		if err != nil {
-			return err
-		}
-		tokens = tokens[m.Answered:]
+		settled += n
 	}
-	_, err := x.ask(replica.OpExchange, replica.AppendAsk(nil, replica.ExchangeEnd, x.session))
-	return err
+	return settled, nil
+}
+
+// settleSome settles the first of some tokens.
+func (x *conversation) settleSome(c *comparison, tokens []uint64) (settled int, err error) {
+	msg := replica.AppendAsk(nil, replica.ExchangeVersions, x.session)
+	until, n := x.db.soon(), 0
+	for n < len(tokens) && len(msg) < versionBytes && (n == 0 || now().Before(until)) {
+		own, err := x.db.atToken(c, tokens[n])
+		if err != nil {
+			return 0, err
+		}
+		t := replica.TokenVersions{Token: tokens[n]}
+		for i := range own {
+			t.Keys, t.Versions = append(t.Keys, own[i].Key), append(t.Versions, own[i].Version())
+		}
+		msg = replica.AppendTokenVersions(msg, &t)
+		n++
+	}
+	body, err := x.ask(replica.OpExchange, msg)
+	if err != nil {
+		return 0, err
+	}
+	m, err := replica.DecodeExchangeMissing(body)
+	if err == nil && m.Status != replica.OK {
+		err = statusError(m.Status)
+	}
+	if err == nil && (m.Answered == 0 || int(m.Answered) > n) {
+		err = replica.ErrMalformed
+	}
+	if err == nil {
+		err = x.receive(m.Records)
+	}
+	if err == nil {
+		err = x.send(c, m.Wanted)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int(m.Answered), nil
 }
 
 // atToken reads what this node holds at a token now.
@@ -401,8 +467,8 @@ func (x *conversation) receive(records []replica.KeyRecord) error {
 func (x *conversation) send(c *comparison, keys [][]byte) error {
 	for len(keys) > 0 {
 		b := replica.Batch{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), Exchanged: true, Session: x.session}
-		size := 0
-		for len(keys) > 0 && len(b.Records) < replica.BatchRecords {
+		size, until := 0, x.db.soon()
+		for len(keys) > 0 && len(b.Records) < replica.BatchRecords && (len(b.Records) == 0 || now().Before(until)) {
 			rec, ok, err := x.db.tree.Read(keys[0])
 			if err != nil {
 				return engineError(err)
@@ -473,7 +539,10 @@ type exchanges struct {
 	// writing is a lock that may be held across a sync, around the keys of needs:
 	// capacity 1, full when held.
 	writing chan struct{}
-	mu      struct {
+	// asking has an element for each comparison that this node asks for now:
+	// capacity maxAsked. Who waits is served in turn.
+	asking chan struct{}
+	mu     struct {
 		sync.Mutex
 		needs map[uint32]uint64 // partitions in need, by how often that was noted
 		fresh []uint32          // that the rota does not know of
@@ -482,7 +551,7 @@ type exchanges struct {
 }
 
 func newExchanges(db *DB) *exchanges {
-	x := &exchanges{db: db, writing: make(chan struct{}, 1)}
+	x := &exchanges{db: db, writing: make(chan struct{}, 1), asking: make(chan struct{}, maxAsked)}
 	x.mu.needs = map[uint32]uint64{}
 	return x
 }

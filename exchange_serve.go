@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -13,13 +14,12 @@ import (
 
 const (
 	// maxSessions bounds the exchanges that others may have open here: each holds
-	// up to maxCompared records' digests.
-	maxSessions = 4
-	// sessionIdle is how long one is kept after its last message.
-	sessionIdle = 15 * time.Second
-	// maxAnswered is how many times maxCompared a range may hold here, where the
-	// asker has less.
-	maxAnswered = 4
+	// up to maxCompared records' digests. maxSessionQueue bounds those that wait.
+	maxSessions     = 8
+	maxSessionQueue = 64
+	// sessionIdle is how much longer than MaxRequest one is kept after its last
+	// message.
+	sessionIdle = 5 * time.Second
 )
 
 // A session is an exchange that another node asked for, as the answerer keeps it.
@@ -28,59 +28,107 @@ type session struct {
 	own  []vclock.Dot // this node's horizons when it was opened
 	shot *shot
 	tree *merkle.Tree
-	used time.Time
 }
 
 // sessions are those that are open.
 type sessions struct {
-	mu struct {
+	// slots has an element for each: capacity maxSessions. Who waits for one is
+	// served in turn, so that every other owner has its own.
+	slots chan struct{}
+	mu    struct {
 		sync.Mutex
-		last uint64
-		open map[uint64]*session
+		last    uint64
+		waiting int
+		open    map[uint64]*openSession
 	}
 }
 
-// reserve makes room for one more session, or reports that there is none.
-func (s *sessions) reserve(t time.Time) (id uint64, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, o := range s.mu.open {
-		if t.Sub(o.used) > sessionIdle {
-			delete(s.mu.open, id)
-		}
-	}
-	if len(s.mu.open) >= maxSessions {
+// An openSession is one that has a slot.
+type openSession struct {
+	*session             // nil while it is built
+	expiry   *time.Timer // gives it up when the asker is gone
+}
+
+func newSessions() *sessions {
+	s := &sessions{slots: make(chan struct{}, maxSessions)}
+	s.mu.open = map[uint64]*openSession{}
+	return s
+}
+
+// reserve waits for a slot, or reports that there is none until then.
+func (s *sessions) reserve(until time.Time, idle time.Duration, stop <-chan struct{}) (id uint64, ok bool) {
+	if !s.wait(until, stop) {
 		return 0, false
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.mu.last++
-	s.mu.open[s.mu.last] = &session{used: t}
-	return s.mu.last, true
+	id = s.mu.last
+	s.mu.open[id] = &openSession{expiry: time.AfterFunc(idle, func() { s.end(id) })}
+	return id, true
+}
+
+// wait takes a slot.
+func (s *sessions) wait(until time.Time, stop <-chan struct{}) bool {
+	s.mu.Lock()
+	full := s.mu.waiting == maxSessionQueue
+	if !full {
+		s.mu.waiting++
+	}
+	s.mu.Unlock()
+	if full {
+		return false
+	}
+	defer func() {
+		s.mu.Lock()
+		s.mu.waiting--
+		s.mu.Unlock()
+	}()
+	timeout := time.NewTimer(until.Sub(now()))
+	defer timeout.Stop()
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	case <-timeout.C:
+	case <-stop:
+	}
+	return false
 }
 
 // find gives a session that was opened.
-func (s *sessions) find(id uint64, t time.Time) *session {
+func (s *sessions) find(id uint64, idle time.Duration) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.mu.open[id]
-	if o == nil || o.tree == nil {
+	if o == nil || o.session == nil {
 		return nil
 	}
-	o.used = t
-	return o
+	o.expiry.Reset(idle)
+	return o.session
 }
 
+// end frees a session's slot, if it has one still.
 func (s *sessions) end(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.mu.open, id)
+	if o := s.mu.open[id]; o != nil {
+		o.expiry.Stop()
+		delete(s.mu.open, id)
+		<-s.slots
+	}
 }
 
-// fill puts what was built into a reserved session.
+// fill puts what was built into a reserved session, if it is still there.
 func (s *sessions) fill(id uint64, built *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.open[id] = built
+	if o := s.mu.open[id]; o != nil {
+		o.session = built
+	}
 }
+
+// idle is how long a session is kept after its last message.
+func (db *DB) idle() time.Duration { return db.opts.MaxRequest + sessionIdle }
 
 // serveExchange answers one message of an exchange, on a worker.
 func (db *DB) serveExchange(s served) {
@@ -100,7 +148,7 @@ func (db *DB) serveExchange(s served) {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
-	o := db.sessions.find(id, now())
+	o := db.sessions.find(id, db.idle())
 	switch {
 	case kind == replica.ExchangeEnd:
 		db.sessions.end(id)
@@ -131,7 +179,7 @@ func (db *DB) serveOpen(s served) {
 		db.refuse(s.to, replica.Stale)
 		return
 	}
-	id, ok := db.sessions.reserve(now())
+	id, ok := db.sessions.reserve(s.deadline.Add(-db.opts.MaxRequest/2), db.idle(), db.stop)
 	if !ok {
 		db.refuse(s.to, replica.Overloaded)
 		return
@@ -143,33 +191,47 @@ func (db *DB) serveOpen(s served) {
 	}
 	replica.LowerFloors(built.floors, o.Floors)
 	p := replica.ExchangeOpened{Reply: replica.Reply{Stamp: db.clock.Now(), Epoch: v.epoch.Number}, Session: id, Floors: replica.FloorRuns(built.floors)}
+	if !built.sameFloors(&o) {
+		db.sessions.end(id)
+		p.Session, p.Shape = 0, merkle.NewShape(o.Lo, o.Hi, 0)
+		s.to.Reply(p.Append(nil), nil) // to be opened again, with these floors
+		return
+	}
 	if p.Status = db.build(built, o.Count); p.Status != replica.OK {
 		db.sessions.end(id)
 		db.refuse(s.to, p.Status)
 		return
 	}
 	p.Root, p.Shape = built.tree.Root(), built.tree.Shape()
-	built.used = now()
-	if p.Root == (merkle.Digest{}) && o.Count == 0 {
-		db.sessions.end(id) // nothing on either side
-	} else {
-		db.sessions.fill(id, built)
-	}
+	db.sessions.fill(id, built)
 	s.to.Reply(p.Append(nil), nil)
 }
 
-// build scans the session's range. count is what the other side has of it.
+// sameFloors reports whether the asker's floors, where it compares, are as low as the
+// session's.
+func (o *session) sameFloors(asked *replica.OpenExchange) bool {
+	theirs := make([]vclock.Dot, len(o.floors))
+	for p := range theirs {
+		theirs[p] = horizonDot(math.MaxUint64)
+	}
+	replica.LowerFloors(theirs, asked.Floors)
+	for p := range theirs {
+		if o.compared(p) && theirs[p] != o.floors[p] {
+			return false
+		}
+	}
+	return true
+}
+
+// build scans the session's range, or as much of it as goes into one piece. count is
+// what the other side has of it.
 func (db *DB) build(o *session, count uint64) replica.Status {
-	hi := o.Hi
 	var err error
-	if o.shot, _, err = db.take(&o.comparison, maxAnswered*maxCompared); err != nil {
+	if o.shot, _, err = db.take(&o.comparison, db.soon()); err != nil {
 		return errorStatus(err)
 	}
-	if o.Hi != hi {
-		return replica.Overloaded
-	}
-	records := max(count, uint64(len(o.shot.tokens)))
-	if o.tree, err = o.shot.tree(merkle.NewShape(o.Lo, o.Hi, min(records, maxAnswered*maxCompared))); err != nil {
+	records := max(min(count, maxCompared), uint64(len(o.shot.tokens)))
+	if o.tree, err = o.shot.tree(merkle.NewShape(o.Lo, o.Hi, records)); err != nil {
 		return replica.Damaged
 	}
 	return replica.OK
@@ -194,8 +256,11 @@ func (db *DB) answerVersions(s served, o *session, rest []byte) {
 		return
 	}
 	m := replica.ExchangeMissing{Reply: replica.Reply{Stamp: db.clock.Now(), Epoch: db.view.Load().epoch.Number}}
-	size := 0
+	size, until := 0, db.soon()
 	for i := range items {
+		if m.Answered > 0 && now().After(until) {
+			break
+		}
 		own, err := db.atToken(&o.comparison, items[i].Token)
 		if err != nil {
 			db.refuse(s.to, errorStatus(err))

@@ -3,6 +3,7 @@ package kvstore
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -58,6 +59,22 @@ func Holds(db *DB) (map[string]check.Holding, error) {
 	return all, nil
 }
 
+// UID is that of a node's directory: rounds go by it.
+func UID(db *DB) uint64 { return db.uid }
+
+// HoldsSum is a hash of all that this node's own copy has.
+func HoldsSum(db *DB) (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	for rec, err := range db.tree.Scan(0, systemToken-1) {
+		if err != nil {
+			return sum, err
+		}
+		fmt.Fprintf(h, "%q %v %d %d %d ", rec.Key, rec.Max, rec.Kind, rec.Deadline, len(rec.Value))
+		h.Write(rec.Value)
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
+}
+
 // Fill joins n values of size bytes into a node's own copy, as if it had taken part
 // in writing them before now. change may alter the stamp of each, or leave it out with 0.
 func Fill(db *DB, now time.Time, n, size int, change func(i int, stamp uint64) uint64) error {
@@ -90,7 +107,7 @@ func TakeRound(db *DB) (statuses []replica.Status) {
 	m := replica.RoundStep{Epoch: v.epoch.Number, Round: mix(db.salts.Add(1)), Owners: []uint64{db.uid}, Partitions: bytes.Repeat([]byte{255}, (v.ring.Partitions()+7)/8),
 		Horizon: vclock.NewStamp(db.opts.Clock().Add(-db.opts.MaxRequest))}
 	for _, m.Step = range []byte{replica.RoundPromise, replica.RoundMerge, replica.RoundRecord, replica.RoundRecord} {
-		statuses = append(statuses, db.horizons.step(&m))
+		statuses = append(statuses, db.horizons.step(&m, now().Add(db.opts.MaxRequest)))
 	}
 	return statuses
 }

@@ -180,14 +180,17 @@ const (
 	// stepTries is how often a step is asked for that is not answered in time: a
 	// merge may take so many times MaxRequest.
 	stepTries = 30
+	// stepPause is the wait before a step, or an exchange of a merge, is tried again.
+	stepPause = time.Second
 	// mergeTries is how often one exchange of a merge is tried.
-	mergeTries = 3
+	mergeTries = 5
 	// maxRounds bounds the rounds that one node takes part in at a time.
 	maxRounds = 1024
 )
 
-// step does one step of a round. It waits for the disk, and to merge for the others.
-func (h *horizons) step(m *replica.RoundStep) replica.Status {
+// step does one step of a round. It waits for the disk, and to merge for the others,
+// but then not longer than until.
+func (h *horizons) step(m *replica.RoundStep, until time.Time) replica.Status {
 	v := h.db.view.Load()
 	if m.Epoch != v.epoch.Number {
 		return replica.Stale
@@ -207,7 +210,7 @@ func (h *horizons) step(m *replica.RoundStep) replica.Status {
 	case r.damages != h.damages.Load() || h.damaged(v, r.partitions):
 		return replica.Damaged
 	case m.Step == replica.RoundMerge:
-		return h.mergeOnce(m, r)
+		return h.mergeOnce(m, r, until)
 	case !merged:
 		return replica.Invalid
 	}
@@ -260,8 +263,8 @@ func closed(c chan struct{}) bool {
 	}
 }
 
-// mergeOnce merges, or waits for the merge of the same round that runs.
-func (h *horizons) mergeOnce(m *replica.RoundStep, r *round) replica.Status {
+// mergeOnce starts the merge of a round, once, and waits for it until then.
+func (h *horizons) mergeOnce(m *replica.RoundStep, r *round, until time.Time) replica.Status {
 	h.mu.Lock()
 	x, first := r.merging, r.merging == nil
 	if first {
@@ -269,19 +272,30 @@ func (h *horizons) mergeOnce(m *replica.RoundStep, r *round) replica.Status {
 		r.merging = x
 	}
 	h.mu.Unlock()
-	if first {
+	if first && !h.db.workers.run(func() {
 		x.status = h.merge(m, r)
 		close(x.done)
+	}) {
+		h.mu.Lock()
+		r.merging = nil
+		h.mu.Unlock()
+		return replica.Overloaded
 	}
+	timeout := time.NewTimer(until.Sub(now()))
+	defer timeout.Stop()
 	select {
 	case <-x.done:
 		return x.status
+	case <-timeout.C:
+		return replica.Overloaded // ask again
 	case <-h.db.stop:
 		return replica.NotReady
 	}
 }
 
-// merge brings here what every other owner has at or below the horizon, durably.
+// merge brings here what every other owner has at or below the horizon, durably, piece
+// by piece. One that the round does not wait for any more ends; what it brought stays,
+// so the next round has less to do.
 func (h *horizons) merge(m *replica.RoundStep, r *round) replica.Status {
 	for _, uid := range m.Owners {
 		if uid == h.db.uid || !defences.Merge {
@@ -289,22 +303,35 @@ func (h *horizons) merge(m *replica.RoundStep, r *round) replica.Status {
 		}
 		for from, failed := uint64(0), 0; ; {
 			x, err := h.db.exchange(h.db.stop, uid, exchangePiece{routine: true, from: from, partitions: r.partitions, cut: r.horizon})
-			if err != nil {
-				if failed++; failed == mergeTries || h.db.stopped() {
-					return replica.NotReady
-				}
-				continue
-			}
-			if x.end >= x.last {
+			if err == nil && x.end >= x.last {
 				break
 			}
-			from = x.end + 1
+			if now().After(r.expires) {
+				return replica.NotReady
+			}
+			if err == nil {
+				from, failed = x.end+1, 0
+			} else if failed++; failed == mergeTries || !h.db.pause(stepPause) {
+				return replica.NotReady
+			}
 		}
 	}
 	if err := h.db.sys.set(number(sysMerged, m.Round)); err != nil { // syncs the log under every policy
 		return errorStatus(err)
 	}
 	return replica.OK
+}
+
+// pause waits, and reports false when the node is closed meanwhile.
+func (db *DB) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-db.stop:
+		return false
+	}
 }
 
 // record makes the horizon this node's own. Compactions see it when all that was

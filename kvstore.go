@@ -41,7 +41,7 @@ type DB struct {
 	// salts counts the salts drawn for exchanges.
 	salts     atomic.Uint64
 	exchanges *exchanges
-	sessions  sessions
+	sessions  *sessions
 	horizons  *horizons
 
 	view   atomic.Pointer[view] // nil until the first epoch is known
@@ -101,7 +101,7 @@ func Open(dir string, o *Options) (*DB, error) {
 	}
 	db.hints, db.exchanges = newHints(db), newExchanges(db)
 	db.horizons = newHorizons(db)
-	db.sessions.mu.open = map[uint64]*session{}
+	db.sessions = newSessions()
 	db.intake.mu.bucket = replica.NewBucket(intakeRate, intakeBurst)
 	db.background, db.cancel = context.WithCancel(context.Background())
 	db.clocks.db = db

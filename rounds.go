@@ -1,7 +1,6 @@
 package kvstore
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -75,9 +74,10 @@ func (h *horizons) drive(v *view, set ownerSet) error {
 	}
 	for _, m.Step = range []byte{replica.RoundPromise, replica.RoundMerge, replica.RoundRecord} {
 		for _, uid := range set.owners {
-			err := h.tell(v, uid, m)
-			for tries := 1; errors.Is(err, ErrTimeout) && tries < stepTries; tries++ {
-				err = h.tell(v, uid, m) // steps may be repeated, and a merge may take long
+			err := h.tell(uid, m)
+			// Steps may be repeated, and a merge may take long.
+			for tries := 1; isAny(err, ErrTimeout, ErrOverloaded) && tries < stepTries && h.db.pause(stepPause); tries++ {
+				err = h.tell(uid, m)
 			}
 			if err != nil {
 				return fmt.Errorf("step %d at %016x: %w", m.Step, uid, err)
@@ -88,41 +88,59 @@ func (h *horizons) drive(v *view, set ownerSet) error {
 }
 
 // tell has one owner do one step.
-func (h *horizons) tell(v *view, uid uint64, m replica.RoundStep) error {
+func (h *horizons) tell(uid uint64, m replica.RoundStep) error {
 	m.To, m.Stamp = uid, h.db.clock.Now()
-	var status replica.Status
+	deadline := now().Add(h.db.opts.MaxRequest)
 	if uid == h.db.uid {
-		status = h.step(&m)
-	} else {
-		p := h.db.reach(uid)
-		if p == nil {
-			return errDown
+		if status := h.step(&m, deadline); status != replica.OK {
+			return statusError(status)
 		}
-		a := &answerWait{ready: make(chan struct{})}
-		if err := p.Call(replica.OpRound, now().Add(h.db.opts.MaxRequest), m.Append(nil), nil, a, 0); err != nil {
-			return sendError(err)
+		return nil
+	}
+	p := h.db.reach(uid)
+	if p == nil {
+		return errDown
+	}
+	a := &answerWait{ready: make(chan struct{})}
+	if err := p.Call(replica.OpRound, deadline, m.Append(nil), nil, a, 0); err != nil {
+		return sendError(err)
+	}
+	if err := h.await(a, uid, m.Epoch); err != nil {
+		return err
+	}
+	reply, err := replica.DecodeReply(a.body)
+	if err != nil {
+		return err
+	}
+	h.db.heed(&reply, p)
+	if reply.Status != replica.OK {
+		return statusError(reply.Status)
+	}
+	return nil
+}
+
+// await waits for an owner's answer. News that leave the epoch as it is, and the owner
+// alive, are no reason to give up.
+func (h *horizons) await(a *answerWait, uid, epoch uint64) error {
+	for {
+		v := h.db.view.Load()
+		switch {
+		case v.epoch.Number != epoch:
+			return errStale
+		case h.db.reach(uid) == nil:
+			return errDown
 		}
 		select {
 		case <-a.ready:
+			if a.err != nil {
+				return callError(a.err)
+			}
+			return nil
 		case <-v.replaced:
-			return errStale // or only news of a member: the next round comes soon
 		case <-h.db.stop:
 			return ErrClosed
 		}
-		if a.err != nil {
-			return callError(a.err)
-		}
-		reply, err := replica.DecodeReply(a.body)
-		if err != nil {
-			return err
-		}
-		h.db.heed(&reply, p)
-		status = reply.Status
 	}
-	if status != replica.OK {
-		return statusError(status)
-	}
-	return nil
 }
 
 // serveRound does one step of a round for its driver, on a worker.
@@ -140,6 +158,6 @@ func (db *DB) serveRound(s served) {
 		return
 	}
 	if db.admitNode(&replica.Request{To: m.To, Epoch: m.Epoch, Stamp: m.Stamp}, s) != nil {
-		db.answer(s.to, db.horizons.step(&m))
+		db.answer(s.to, db.horizons.step(&m, s.deadline))
 	}
 }

@@ -14,12 +14,15 @@ import (
 //
 //	asker                                 answerer
 //	ExchangeOpen: range, cut, floors  ─>  builds its tree of the same range
-//	          <─ ExchangeOpened: floors, shape, root
+//	          <─ ExchangeOpened: shape, root; or lower floors, with which to open again
 //	merkle requests, while they differ ─>
 //	          <─ merkle replies
 //	ExchangeVersions: what the asker holds at the tokens that differ ─>
 //	          <─ ExchangeMissing: records that the asker lacks, keys that the answerer lacks
 //	Batch: the records wanted ─>
+//
+// Either side may lower the end of the range to what it can compare in one go; the rest
+// is another exchange.
 //
 // Records stamped after the cut are left out on both sides, and so are deletes at or
 // below the floor of their partition, which one side may have purged; a routine
@@ -155,9 +158,9 @@ func LowerFloors(floors []vclock.Dot, runs []FloorRun) {
 //	reply head | session 8 | root 16 | shape 17 | runs 4 | (count 4 | floor 8+8)*
 type ExchangeOpened struct {
 	Reply
-	Session uint64
+	Session uint64 // 0: the floors are lower than the asker's, who opens again
 	Root    merkle.Digest
-	Shape   merkle.Shape
+	Shape   merkle.Shape // ends where the answerer's records do, at Hi or below
 	// Floors are the lower of both sides' horizons.
 	Floors []FloorRun
 }

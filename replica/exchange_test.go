@@ -170,3 +170,47 @@ func TestRota(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, []uint32{0, 1, 2}, w.Partitions, "everything, once a day")
 }
+
+// TestRotaResumes: a partition in need that is larger than one comparison is compared
+// piece by piece, one peer in need does not keep the others waiting, and what is noted
+// meanwhile starts over.
+func TestRotaResumes(t *testing.T) {
+	now := time.Unix(1000, 0)
+	r := replica.NewRota(now)
+	shared := func(uint64) []uint32 { return nil }
+	r.Need(5, []uint64{1, 2})
+	next := func() replica.ExchangeWork {
+		now = r.Turn()
+		w, ok := r.Next(now, []uint64{1, 2}, shared)
+		require.True(t, ok)
+		require.False(t, w.Routine)
+		return w
+	}
+	ends := map[uint64]uint64{}
+	for range 6 {
+		w := next()
+		require.Equal(t, ends[w.Peer], w.From)
+		end := w.From + 100
+		ends[w.Peer] = end + 1
+		require.Empty(t, r.Done(now, w, nil, false, end, 10))
+	}
+	require.Equal(t, map[uint64]uint64{1: 303, 2: 303}, ends)
+	r.Need(3, []uint64{1})
+	w := next()
+	require.Equal(t, replica.ExchangeWork{Peer: 1, Partitions: []uint32{3, 5}}, w, "from the start")
+	require.Equal(t, []uint32{3}, r.Done(now, w, []uint32{3}, false, 999, 10))
+	w = next()
+	require.Equal(t, replica.ExchangeWork{Peer: 2, From: 303, Partitions: []uint32{5}}, w)
+	r.Failed(now, w)
+	w = next()
+	require.Equal(t, replica.ExchangeWork{Peer: 1, From: 1000, Partitions: []uint32{5}}, w)
+	require.Empty(t, r.Done(now, w, []uint32{5}, true, 1<<40, 10))
+	for w.Peer != 2 {
+		now = now.Add(time.Second)
+		if next, ok := r.Next(now, []uint64{1, 2}, shared); ok && !next.Routine {
+			w = next
+		}
+	}
+	require.Equal(t, uint64(303), w.From, "a failure loses nothing")
+	require.Equal(t, []uint32{5}, r.Done(now, w, []uint32{5}, true, 1<<40, 10))
+}

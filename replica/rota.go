@@ -31,7 +31,7 @@ type ExchangeWork struct {
 }
 
 // A Rota says with whom this node exchanges next, and what: partitions in need first,
-// then whoever it was longest ago. It reads no clock and holds no data.
+// then whatever is above the horizon, each time with whoever it was longest ago. It reads no clock and holds no data.
 type Rota struct {
 	turn  time.Time // the next exchange is not before
 	peers map[uint64]*rotaPeer
@@ -43,7 +43,9 @@ type rotaPeer struct {
 	last   time.Time // the last routine exchange
 	verify time.Time // when everything is due
 	after  time.Time // not before, after a failure
+	tried  time.Time // the last exchange of any kind
 	from   uint64    // where a routine exchange that was cut goes on
+	needed uint64    // where a comparison of the partitions in need that was cut goes on
 }
 
 // NewRota returns the rota of a node that starts now.
@@ -53,11 +55,21 @@ func NewRota(now time.Time) *Rota {
 
 // Need has a partition compared whole with each of these peers, its other owners.
 func (r *Rota) Need(partition uint32, peers []uint64) {
-	with := map[uint64]bool{}
 	for _, uid := range peers {
-		with[uid] = true
+		r.need(partition, uid)
 	}
-	r.needs[partition] = with
+}
+
+// need notes a need of one peer. What is under way with it starts over, since the
+// partition may lie below where that is.
+func (r *Rota) need(partition uint32, uid uint64) {
+	if r.needs[partition] == nil {
+		r.needs[partition] = map[uint64]bool{}
+	}
+	r.needs[partition][uid] = true
+	if p := r.peers[uid]; p != nil {
+		p.needed = 0
+	}
 }
 
 // Turn is when the next exchange may begin.
@@ -72,7 +84,8 @@ func (r *Rota) Next(now time.Time, alive []uint64, shared func(peer uint64) []ui
 	}
 	r.turn = now.Add(exchangeEvery)
 	alive = slices.Sorted(slices.Values(alive))
-	var best *rotaPeer
+	var best, inNeed *rotaPeer
+	var whole ExchangeWork
 	for _, uid := range alive {
 		p := r.peers[uid]
 		if p == nil {
@@ -85,26 +98,36 @@ func (r *Rota) Next(now time.Time, alive []uint64, shared func(peer uint64) []ui
 		if !now.Before(p.verify) {
 			p.verify = now.Add(verifyEvery)
 			for _, partition := range shared(uid) {
-				if r.needs[partition] == nil {
-					r.needs[partition] = map[uint64]bool{}
-				}
-				r.needs[partition][uid] = true
+				r.need(partition, uid)
 			}
-		}
-		var need []uint32
-		for _, partition := range slices.Sorted(maps.Keys(r.needs)) {
-			if r.needs[partition][uid] {
-				need = append(need, partition)
-			}
-		}
-		if len(need) > 0 {
-			return ExchangeWork{Peer: uid, Partitions: need}, true
 		}
 		if best == nil || p.last.Before(best.last) {
 			best, w = p, ExchangeWork{Peer: uid, Routine: true, From: p.from}
 		}
+		if inNeed != nil && !p.tried.Before(inNeed.tried) {
+			continue
+		}
+		if need := r.needOf(uid); len(need) > 0 {
+			inNeed, whole = p, ExchangeWork{Peer: uid, From: p.needed, Partitions: need}
+		}
+	}
+	if inNeed != nil {
+		best, w = inNeed, whole
+	}
+	if best != nil {
+		best.tried = now
 	}
 	return w, best != nil
+}
+
+// needOf are the partitions to be compared whole with one peer, ascending.
+func (r *Rota) needOf(uid uint64) (need []uint32) {
+	for _, partition := range slices.Sorted(maps.Keys(r.needs)) {
+		if r.needs[partition][uid] {
+			need = append(need, partition)
+		}
+	}
+	return need
 }
 
 // Done notes that the work was done up to token end, last for the last token there
@@ -121,7 +144,9 @@ func (r *Rota) Done(now time.Time, w ExchangeWork, compared []uint32, last bool,
 		}
 		return nil
 	}
+	p.needed = 0
 	if len(w.Partitions) > len(compared) {
+		p.needed = end + 1
 		r.turn = now // there is more: but not before the time that reading took
 		r.turn = r.turn.Add(time.Duration(records) * time.Second / recordsPerSecond)
 	}
