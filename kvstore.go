@@ -146,6 +146,7 @@ func (db *DB) open(dir string) error {
 		GroupDone:      db.replies.Flush,
 		Now:            db.opts.Clock,
 		Identity:       db.opts.directory(),
+		Random:         db.opts.random(),
 		Logger:         db.opts.Logger,
 		// Tombstones are kept until the owners can prove that all of them have
 		// what they cover.
@@ -425,6 +426,15 @@ func (o *Options) directory() (id [16]byte) {
 		binary.LittleEndian.PutUint64(id[8:], draw.Uint64())
 	}
 	return id
+}
+
+// random is the engine's source of numbers that nobody may foresee; nil leaves them
+// to the engine.
+func (o *Options) random() func() uint64 {
+	if o.Seed == 0 {
+		return nil
+	}
+	return o.rand(mix(uint64(o.Clock().UnixNano()))).Uint64
 }
 
 // mix is a bijection whose output bits all depend on all input bits (the

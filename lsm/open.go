@@ -1,7 +1,6 @@
 package lsm
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -245,7 +244,8 @@ func (r *recovery) openManifest() error {
 	}
 	identity := t.o.Identity
 	if identity == [16]byte{} {
-		rand.Read(identity[:]) // never fails
+		binary.LittleEndian.PutUint64(identity[:8], t.o.Random())
+		binary.LittleEndian.PutUint64(identity[8:], t.o.Random())
 	}
 	switch {
 	case r.cut:
@@ -291,19 +291,12 @@ func (r *recovery) replay(from uint64) error {
 		}
 	}
 	t.log = wal.NewWriter(wal.WriterOptions{
-		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Salt: salt, Ahead: !t.o.Sync.lazy, Segments: t.o.MaxMemtables + 2,
+		FS: t.o.FS, Dir: t.dir, SegmentBytes: t.o.MemtableBytes, Number: t.number, Salt: t.o.Random, Ahead: !t.o.Sync.lazy, Segments: t.o.MaxMemtables + 2,
 	}, found.At, found.Live, idle)
 	if damaged {
 		return r.salvage(found.Damaged, logs)
 	}
 	return r.renew(from, found)
-}
-
-// salt draws the salt of a log segment.
-func salt() uint64 {
-	var b [8]byte
-	rand.Read(b[:]) // never fails
-	return binary.LittleEndian.Uint64(b[:])
 }
 
 // renew begins the segment that the log goes on in.

@@ -152,6 +152,9 @@ type Options struct {
 	// Zero: drawn at random.
 	Identity [16]byte
 
+	// Random draws the salts of log segments, and the Identity. Who writes to the tree must not be
+	// able to foresee them. It is called by one goroutine at a time. Default: crypto/rand.
+	Random func() uint64
 	// FS is where the files are. Default vfs.OS.
 	FS vfs.FS
 	// Now stamps Put and Delete, and judges deadlines in Get. Default time.Now.
@@ -208,6 +211,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.BitsPerKey == 0 {
 		c.BitsPerKey = defaultBitsPerKey
+	}
+	if c.Random == nil {
+		c.Random = systemRandom
 	}
 	if c.FS == nil {
 		c.FS = vfs.OS

@@ -90,7 +90,7 @@ func TestMalformedGroup(t *testing.T) {
 	found, err := wal.Replay(disk, "db", logs[0], logs, func(uint64, int64, []byte) error { return nil })
 	require.NoError(t, err)
 	next := uint64(1000)
-	w := wal.NewWriter(wal.WriterOptions{FS: disk, Dir: "db", SegmentBytes: 1 << 16, Segments: 9, Number: func() uint64 { return next }, Salt: salt},
+	w := wal.NewWriter(wal.WriterOptions{FS: disk, Dir: "db", SegmentBytes: 1 << 16, Segments: 9, Number: func() uint64 { return next }, Salt: systemRandom},
 		found.At, found.Live, nil)
 	group := append(make([]byte, wal.GroupHeaderBytes), found.Tail...)
 	require.NoError(t, w.Rotate(append(group, 0xff, 0xff)))

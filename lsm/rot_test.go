@@ -45,7 +45,7 @@ func newSpecimen(t testing.TB) *specimen {
 }
 
 func specimenOptions(fs vfs.FS) *Options {
-	return &Options{FS: fs, MemtableBytes: minMemtableBytes, Slices: 1, Shards: 1, Identity: [16]byte{1}}
+	return &Options{FS: fs, MemtableBytes: minMemtableBytes, Slices: 1, Shards: 1, Identity: [16]byte{1}, Random: salts()}
 }
 
 // judge opens a damaged disk. It reports damage, or holds what a prefix of the

@@ -39,7 +39,7 @@ type failer interface {
 
 func newStage(tb failer, purges bool) *stage {
 	s := &stage{tb: tb, key: []byte("key")}
-	s.o = &Options{FS: vfs.NewMem(1), MemtableBytes: minMemtableBytes, Slices: 1, Shards: 1, Identity: [16]byte{1}}
+	s.o = &Options{FS: vfs.NewMem(1), MemtableBytes: minMemtableBytes, Slices: 1, Shards: 1, Identity: [16]byte{1}, Random: salts()}
 	s.o.Horizon = func(uint64) vclock.Dot { return vclock.Dot{Stamp: s.horizon.Load(), Actor: math.MaxUint64} }
 	if !purges {
 		s.o.Horizon = func(uint64) vclock.Dot { return vclock.Dot{} }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,7 +26,14 @@ func TestMain(m *testing.M) {
 
 // small are options under which a few hundred writes reach every part.
 func small(fs vfs.FS) *Options {
-	return &Options{FS: fs, MemtableBytes: minMemtableBytes, CacheBytes: 1 << 20, Slices: 2, Shards: 4, Identity: [16]byte{1}, maxTableBytes: 8 << 10}
+	return &Options{FS: fs, MemtableBytes: minMemtableBytes, CacheBytes: 1 << 20, Slices: 2, Shards: 4, Identity: [16]byte{1}, Random: salts(), maxTableBytes: 8 << 10}
+}
+
+// salts gives a source for Options.Random that is the same each time: what a power
+// cut leaves of a write depends on the bytes.
+func salts() func() uint64 {
+	var n atomic.Uint64
+	return func() uint64 { return n.Add(1) * 0x9e3779b97f4a7c15 }
 }
 
 func open(t testing.TB, o *Options) *Tree {

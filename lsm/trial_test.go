@@ -151,6 +151,7 @@ func newTrial(tb testing.TB, set int, seed uint64) *trial {
 		Compression:    Compression(r.IntN(3)),
 		BitsPerKey:     []float64{0, -1, 2, 20}[r.IntN(4)],
 		Identity:       [16]byte{1},
+		Random:         salts(),
 		Now:            func() time.Time { return time.UnixMilli(x.now.Load()) },
 	}
 	x.lazy = x.o.Sync.lazy

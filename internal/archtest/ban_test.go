@@ -75,7 +75,7 @@ var permits = map[string]permit{
 	"kvstore.go":               {[]string{"math/rand/v2"}, "the default of Options.Seed"},
 	"seeds.go":                 {[]string{"net"}, "seeds may be names in the DNS"},
 	"lsm/clock.go":             {[]string{"time"}, "the default clock of a tree that is used alone"},
-	"lsm/open.go":              {[]string{"crypto/rand"}, "the identity of a directory whose owner gives none"},
+	"lsm/random.go":            {[]string{"crypto/rand"}, "the default source of what nobody may foresee"},
 	"lsm/vfs/os.go":            {[]string{"os"}, "the real file system"},
 	"lsm/vfs/os_linux.go":      {[]string{"os", xsys}, "the real file system: fdatasync, fallocate"},
 	"lsm/vfs/os_other.go":      {[]string{"os"}, "the real file system, where nothing better is known"},
