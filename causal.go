@@ -333,7 +333,7 @@ func (db *DB) readOwnRecord(ctx context.Context, key string, deadline time.Time)
 			err error
 		}
 		read := make(chan answer, 1)
-		if !db.workers.run(func() {
+		if !db.readers.run(func() {
 			var own []byte
 			rec, err := db.readLocal(bytesOf(key), &own)
 			read <- answer{rec, err}

@@ -3,6 +3,7 @@ package kvstore
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -102,7 +103,6 @@ type share struct {
 	index  []int // of keys
 	place  []int // this owner's place among the targets of each
 	bytes  int
-	trip   *roundTrip
 }
 
 // shares collects what each owner is asked, in the order in which they turn up.
@@ -120,6 +120,17 @@ func (s *shares) of(t target) *share {
 	return x
 }
 
+// A keyRead is one key among those that are read together.
+type keyRead struct {
+	targets []target
+	asked   int // targets[:asked] were
+	quorum  int // owners that have to hold what is found
+	state   replica.Read
+}
+
+// pending reports whether answers are still needed.
+func (k *keyRead) pending() bool { return k.targets != nil && k.state.Verdict() == replica.Pending }
+
 // together reads the keys with one message to each owner. It gives those for which
 // that was not enough: owners failed, or differ and need repair.
 func (m *manyRead) together(ctx context.Context, indexes []int) (rest []int) {
@@ -129,31 +140,27 @@ func (m *manyRead) together(ctx context.Context, indexes []int) (rest []int) {
 	if err != nil || err2 != nil || db.fence.await(ctx, deadline) != nil {
 		return indexes // which will tell why
 	}
-	states := make([]replica.Read, len(m.keys))
-	quorums := make([]int, len(m.keys))
-	alone := make([]bool, len(m.keys))
-	var parts shares
+	reads := make([]keyRead, len(m.keys))
+	var first shares
 	for _, i := range indexes {
-		qe := QuorumError{Op: opGet}
+		k, qe := &reads[i], QuorumError{Op: opGet}
 		targets, need, err := v.enough(m.keys[i], m.level, &qe, nil)
 		if err != nil || len(need.Groups) > 0 {
-			alone[i] = true
 			continue
 		}
-		states[i], quorums[i] = replica.NewRead(need, len(targets)), len(targets)/2+1
-		if need.Count < quorums[i] {
-			quorums[i] = 0
+		k.targets, k.state, k.quorum = targets, replica.NewRead(need, len(targets)), len(targets)/2+1
+		if need.Count < k.quorum {
+			k.quorum = 0
 		}
-		for j := range need.Count {
-			if s := parts.of(targets[j]); s.bytes+len(m.keys[i]) <= replica.ManyBytes {
-				s.index, s.place, s.bytes = append(s.index, i), append(s.place, j), s.bytes+len(m.keys[i])
-			}
+		for range need.Count {
+			m.add(&first, i, k)
 		}
 	}
-	m.ask(ctx, v, parts.all, states, deadline)
+	m.ask(ctx, v, &first, indexes, reads, deadline)
 	for _, i := range indexes {
-		s := &states[i]
-		if alone[i] || s.Verdict() != replica.Done || !s.Agreed() || s.Joined().Found() && s.Holders() < quorums[i] {
+		k := &reads[i]
+		s := &k.state
+		if k.targets == nil || s.Verdict() != replica.Done || !s.Agreed() || s.Joined().Found() && s.Holders() < k.quorum {
 			rest = append(rest, i)
 			continue
 		}
@@ -167,56 +174,94 @@ func (m *manyRead) together(ctx context.Context, indexes []int) (rest []int) {
 	return rest
 }
 
-// ask sends each owner its share, reads the own one, and files what comes back in
-// time.
-func (m *manyRead) ask(ctx context.Context, v *view, parts []*share, states []replica.Read, deadline time.Time) {
-	db := m.db
-	for _, s := range parts {
-		if s.target.peer == nil {
-			continue
+// add puts a key into the share of the next of its owners, if there is room.
+func (m *manyRead) add(parts *shares, i int, k *keyRead) {
+	place := k.asked
+	k.asked++
+	if s := parts.of(k.targets[place]); s.bytes+len(m.keys[i]) <= replica.ManyBytes {
+		s.index, s.place, s.bytes = append(s.index, i), append(s.place, place), s.bytes+len(m.keys[i])
+	}
+}
+
+// ask sends the owners their shares and files what comes back in time. Where the
+// owners asked keep it waiting it asks one more for each key, and another one after
+// that.
+func (m *manyRead) ask(ctx context.Context, v *view, first *shares, indexes []int, reads []keyRead, deadline time.Time) {
+	replies := make(chan manyAnswer, (1+replica.MaxOwners)*len(v.nodes)) // of all that may be asked
+	outstanding := m.send(v, first, replies, deadline)
+	spare, timeout := time.NewTimer(spareAfter), time.NewTimer(deadline.Sub(now()))
+	defer spare.Stop()
+	defer timeout.Stop()
+	for outstanding > 0 && slices.ContainsFunc(indexes, func(i int) bool { return reads[i].pending() }) {
+		select {
+		case a := <-replies:
+			outstanding--
+			m.file(&a, reads)
+		case <-spare.C:
+			spare.Reset(spareAfter)
+			var more shares
+			for _, i := range indexes {
+				if k := &reads[i]; k.pending() && k.asked < len(k.targets) {
+					m.add(&more, i, k)
+				}
+			}
+			m.db.metrics.spareReads.Add(uint64(len(more.all)))
+			outstanding += m.send(v, &more, replies, deadline)
+		case <-ctx.Done():
+			return
+		case <-timeout.C:
+			return
 		}
-		q := replica.ManyRequest{To: s.target.uid, Epoch: v.epoch.Number, Stamp: db.clock.Now()}
+	}
+}
+
+// send asks for shares, and gives how many answers come.
+func (m *manyRead) send(v *view, parts *shares, replies chan<- manyAnswer, deadline time.Time) int {
+	for _, s := range parts.all {
+		q := replica.ManyRequest{To: s.target.uid, Epoch: v.epoch.Number, Stamp: m.db.clock.Now()}
 		for _, i := range s.index {
 			q.Records = append(q.Records, replica.KeyRecord{Key: bytesOf(m.keys[i])})
 		}
-		trip := newRoundTrip()
-		if s.target.peer.Call(replica.OpReadMany, deadline, q.AppendRead(nil), nil, trip, 0) == nil {
-			s.trip = trip
-		}
-	}
-	for _, s := range parts {
+		var err error
 		if s.target.peer != nil {
-			continue
-		}
-		for n, i := range s.index {
-			if rec, err := db.readOwnRecord(ctx, m.keys[i], deadline); err == nil {
-				states[i].Answer(s.place[n], rec)
+			if err = s.target.peer.Call(replica.OpReadMany, deadline, q.AppendRead(nil), nil, manyCompletion{s, replies}, 0); err != nil {
+				err = sendError(err)
 			}
+		} else if !m.db.readers.run(func() { replies <- manyAnswer{share: s, reply: m.db.readMany(&q)} }) {
+			err = ErrOverloaded
+		}
+		if err != nil {
+			replies <- manyAnswer{share: s, err: err}
 		}
 	}
-	for _, s := range parts {
-		if s.trip == nil {
+	return len(parts.all)
+}
+
+// readMany reads this node's own copies.
+func (db *DB) readMany(q *replica.ManyRequest) replica.ManyReply {
+	p := replica.ManyReply{Answers: make([]replica.ManyAnswer, len(q.Records))}
+	for i := range q.Records {
+		var own []byte
+		rec, err := db.readLocal(q.Records[i].Key, &own)
+		if p.Answers[i].Record = rec; err != nil {
+			p.Answers[i].Status = rootStatus(err)
+		}
+	}
+	return p
+}
+
+// file notes what one owner said. What it did not say is read again, by itself.
+func (m *manyRead) file(a *manyAnswer, reads []keyRead) {
+	if a.err == nil && a.share.target.peer != nil {
+		m.db.heed(&a.reply.Reply, a.share.target.peer)
+	}
+	for n, i := range a.share.index {
+		k, place := &reads[i], a.share.place[n]
+		if a.err != nil || a.reply.Status != replica.OK || a.reply.Answers[n].Status != replica.OK || m.db.observe(&a.reply.Answers[n].Record) != nil {
+			k.state.Fail(place)
 			continue
 		}
-		select {
-		case <-s.trip.done:
-		case <-ctx.Done():
-			continue
-		}
-		if s.trip.err != nil {
-			continue
-		}
-		p, err := replica.DecodeManyReply(s.trip.body, len(s.index))
-		if err != nil {
-			continue
-		}
-		db.heed(&p.Reply, s.target.peer)
-		for n := range p.Answers {
-			a := &p.Answers[n]
-			if a.Status == replica.OK && db.observe(&a.Record) == nil {
-				states[s.index[n]].Answer(s.place[n], a.Record)
-			}
-		}
+		k.state.Answer(place, a.reply.Answers[n].Record)
 	}
 }
 

@@ -52,6 +52,8 @@ type DB struct {
 	// it.
 	replies transport.Flusher
 	workers *workers
+	// readers read the own copy for the own callers.
+	readers *workers
 	// coordinators carry out the causal writes that others forwarded here.
 	coordinators *workers
 	keys         keyLocks
@@ -92,6 +94,7 @@ func Open(dir string, o *Options) (*DB, error) {
 		opts:    opts,
 		gate:    newGate(),
 		workers: newWorkers(maxWorkers),
+		readers: newWorkers(maxReaders),
 		// Their own, so that causal writes, which wait for others, leave the reads
 		// theirs.
 		coordinators: newWorkers(maxForwarded),
@@ -386,6 +389,7 @@ func (db *DB) release() error {
 	}
 	db.coordinators.wait()
 	db.workers.wait()
+	db.readers.wait()
 	if db.clock != nil {
 		errs = append(errs, db.clock.rest())
 	}

@@ -297,8 +297,9 @@ func (db *DB) get(ctx context.Context, key string, level Consistency, raw *repli
 			return none, err
 		}
 		if qe.Required == 1 && targets[0].peer == nil {
-			it, err := db.getLocal(key, raw)
-			if err == nil || errors.Is(err, ErrNotFound) {
+			// The disk may not answer, and the caller not wait for ever.
+			it, certain, err := db.getLocal(key, raw, len(targets) == 1 && ctx.Done() == nil)
+			if certain && (err == nil || errors.Is(err, ErrNotFound)) {
 				return it, err
 			} // else another owner may do better
 		}
@@ -402,19 +403,24 @@ func (db *DB) deadline(ctx context.Context) (time.Time, error) {
 	return d, nil
 }
 
-// getLocal is a read of which this node's copy is enough.
-func (db *DB) getLocal(key string, raw *replica.Record) (Item, error) {
+// getLocal is a read of which this node's copy is enough. It reads the disk only when
+// it is told to; otherwise it is certain only of what memory knows.
+func (db *DB) getLocal(key string, raw *replica.Record, disk bool) (it Item, certain bool, err error) {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
 	horizon := db.horizons.covers(lsm.Token(bytesOf(key))).Stamp // as it was before the read
-	rec, err := db.readLocal(bytesOf(key), buf)
-	if err != nil {
-		return Item{Key: key}, err
+	rec, certain := db.readMemory(bytesOf(key), buf)
+	if !certain && disk {
+		certain = true
+		rec, err = db.readLocal(bytesOf(key), buf)
+	}
+	if !certain || err != nil {
+		return Item{Key: key}, certain, err
 	}
 	keep(raw, rec)
-	it, err := db.opts.Conflicts.newItem(key, rec, db.opts.Clock())
+	it, err = db.opts.Conflicts.newItem(key, rec, db.opts.Clock())
 	it.forgotten = readResult{joined: rec, horizon: horizon}.forgotten()
-	return it, err
+	return it, true, err
 }
 
 // keep copies a record whose memory will be re-used, if somebody wants it.

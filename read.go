@@ -169,12 +169,12 @@ func (c *readCall) askSelf(i int) {
 	}
 }
 
-// askSelfElsewhere reads the own copy on a worker: the caller waits, and the
-// goroutine at hand may be a connection's reader.
+// askSelfElsewhere reads the own copy on a goroutine of its own: the caller waits, not
+// for ever, and the goroutine at hand may be a connection's reader.
 func (c *readCall) askSelfElsewhere(i int) {
 	c.refs.Add(1)
 	key := append([]byte(nil), c.key...)
-	if !c.db.workers.run(func() {
+	if !c.db.readers.run(func() {
 		defer c.release()
 		var own []byte
 		horizon := c.db.horizons.covers(lsm.Token(key))

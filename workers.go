@@ -6,6 +6,10 @@ import "sync"
 // wait: reads that memory cannot answer, requests of a newer epoch.
 const maxWorkers = 256
 
+// maxReaders bounds the goroutines that read this node's own copy from the disk for
+// its own callers. Each may take a thread while the disk does not answer.
+const maxReaders = 4096
+
 // workers runs functions on a bounded number of goroutines.
 type workers struct {
 	slots chan struct{} // its capacity is the bound: one per running goroutine
