@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/kvstore/crdt"
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
 	"example.com/kvstore/ring"
@@ -32,6 +33,10 @@ type causalWrite struct {
 	// sole refuses the write, with a ConflictError, if another value is there that
 	// seen does not cover.
 	sole bool
+	// mutation, if not nil, makes the value, of all that the coordinator holds joined
+	// with base; the write supersedes that.
+	mutation *crdt.Mutation
+	base     replica.Record
 }
 
 // A causalResult is what a causal write has made.
@@ -59,7 +64,8 @@ func refused(err error) error {
 // writeCausal finds an owner that coordinates w: this node if it is one, else
 // another, and the next one when that refuses. A sole write goes to the first
 // live owner from everywhere, so that there is an order between such writes as
-// long as nothing fails: at a level of this data centre, to the first one there.
+// long as nothing fails: at a level of this data centre, to the first one there. So does
+// a mutation, which then meets what earlier ones made.
 func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, error) {
 	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
 	deadline, err := db.deadline(ctx)
@@ -79,7 +85,7 @@ func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, er
 		if w.level.local() { // what is local is the coordinator's data centre
 			targets = slices.DeleteFunc(targets, func(t target) bool { return !t.near })
 		}
-		if w.sole {
+		if w.sole || w.mutation != nil {
 			v.firstOwnersFirst(targets, v.ring.Partition(ring.Token(w.key)))
 		}
 		qe.Replicas = nil
@@ -164,6 +170,10 @@ func (db *DB) coordinate(ctx context.Context, v *view, w *causalWrite, deadline 
 		// The next attempt supersedes this one.
 		db.metrics.restamps.Add(1)
 		seen = step.version
+		if w.mutation != nil { // which that plain write has superseded already
+			next := *w
+			next.base, w = held, &next
+		}
 	}
 	return causalResult{}, qe.fail(fmt.Errorf("%w: it was superseded %d times in a row", ErrTimeout, maxAttempts))
 }
@@ -258,6 +268,9 @@ func (db *DB) nextCausal(ctx context.Context, v *view, w *causalWrite, seen vclo
 	set, err := db.readOwn(ctx, w.key, deadline)
 	if err != nil {
 		return causalStep{}, err
+	}
+	if w.mutation != nil {
+		return db.nextMutation(ctx, v, w, set, above, deadline)
 	}
 	if w.sole {
 		for i := range set.Siblings {

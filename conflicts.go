@@ -76,7 +76,7 @@ func (r Resolver) newItem(key string, rec replica.Record, now time.Time) (Item, 
 
 // view gives the item of a set: of the values that are neither deleted nor
 // expired, with a version that covers all siblings. A value that was put while
-// the key was deleted concurrently stays.
+// the key was deleted concurrently stays. Counters, sets and maps merge by themselves.
 func (r Resolver) view(key string, set vclock.Set, now time.Time) (Item, error) {
 	it := Item{Key: key, Version: Version{vclock.Version{Past: set.History}}}
 	if len(set.Siblings) > 0 {
@@ -102,6 +102,10 @@ func (r Resolver) view(key string, set vclock.Set, now time.Time) (Item, error) 
 		return it, nil
 	}
 	it.siblings = live
+	if s, err := mergeStates(live); err == nil {
+		it.Value = s.Append(nil)
+		return it, nil
+	}
 	if r.merge == nil {
 		it.Value = append(make([]byte, 0, len(it.Value)), it.Value...)
 		return it, nil

@@ -28,7 +28,8 @@
 // A causal write, which is one with Replaces, an Update, or any under KeepSiblings
 // or a MergeFunc, supersedes what its author had seen and nothing else: no
 // acknowledged value disappears before somebody who had seen it wrote. Values
-// written concurrently are siblings (Item.Siblings).
+// written concurrently are siblings (Item.Siblings). Counters, sets and maps
+// (DB.Counter, DB.Set, DB.Map) merge by themselves.
 //
 // A batch (Apply) is not atomic: each of its writes is as if made alone.
 //

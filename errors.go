@@ -29,6 +29,11 @@ var (
 	// ErrTooManySiblings: the key has as many concurrent values as it may have.
 	// Read it, merge them and put the result with Replaces.
 	ErrTooManySiblings = errors.New("kvstore: too many siblings")
+	// ErrWrongType: what the key holds is not a Counter, Set or Map as the call wants
+	// it. Delete the key, or use another one.
+	ErrWrongType = errors.New("kvstore: the key holds something else")
+	// ErrOverflow: a count is, or would be, beyond an int64.
+	ErrOverflow = errors.New("kvstore: the count does not fit into 64 bits")
 	// ErrOverloaded: a queue is full; nothing was done. Retry later.
 	ErrOverloaded = errors.New("kvstore: overloaded")
 	// ErrNotReady: the node has not joined, is starting, or the cluster is
@@ -120,7 +125,7 @@ func OutcomeOf(err error) Outcome {
 		return c.outcome
 	}
 	if isAny(err, ErrNotFound, ErrInvalid, ErrKeyTooLarge, ErrValueTooLarge, ErrUnavailable, ErrOverloaded, ErrNotReady,
-		ErrClockSkew, ErrTooManySiblings, ErrNoSpace, ErrReadOnly, ErrDataLoss, ErrClosed, ErrLocked, ErrIncompatible, ErrCorrupt, ErrJoinRefused, ErrListen) {
+		ErrClockSkew, ErrTooManySiblings, ErrWrongType, ErrOverflow, ErrNoSpace, ErrReadOnly, ErrDataLoss, ErrClosed, ErrLocked, ErrIncompatible, ErrCorrupt, ErrJoinRefused, ErrListen) {
 		return NotApplied
 	}
 	return Unknown

@@ -7,6 +7,7 @@ import (
 	"log"
 
 	"example.com/kvstore"
+	"example.com/kvstore/crdt"
 )
 
 // A node with nil options is a store of its own, here in memory.
@@ -77,4 +78,81 @@ func Example_cluster() {
 	// everywhere
 	// everywhere
 	// everywhere
+}
+
+// Increments add up, whichever nodes they are made through, and a request that is sent
+// again counts once.
+func ExampleDB_Counter() {
+	ctx := context.Background()
+	db, err := kvstore.Open("", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	likes := db.Counter("likes/42")
+	for range 3 { // as a client does that gets no answer
+		if err := likes.Add(ctx, 1, kvstore.RequestID("request 1")); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := likes.Add(ctx, 10); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(likes.Value(ctx))
+	// Output: 11 <nil>
+}
+
+// A set keeps what was added, until somebody who could see that removes it.
+func ExampleDB_Set() {
+	ctx := context.Background()
+	db, err := kvstore.Open("", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	tags := db.Set("tags/42")
+	if err := tags.Update(ctx, []string{"blue", "round", "small"}, nil); err != nil {
+		log.Fatal(err)
+	}
+	if err := tags.Remove(ctx, "round"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(tags.Elements(ctx))
+	// Output: [blue small] <nil>
+}
+
+// A map has registers, counters and sets, each of which merges by itself.
+func ExampleDB_Map() {
+	ctx := context.Background()
+	db, err := kvstore.Open("", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	user := db.Map("user/7")
+	for _, err := range []error{
+		user.Register("name").Put(ctx, []byte("Ada")),
+		user.Counter("visits").Add(ctx, 1),
+		user.Set("groups").Add(ctx, "staff"),
+		user.Set("groups").Add(ctx, "authors"),
+		user.Remove(ctx, crdt.Field{Name: "visits", Kind: crdt.CounterKind}),
+	} {
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	state, err := user.State(ctx) // all of it with one read
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range state.Fields() {
+		v, _ := state.Field(f)
+		fmt.Printf("%s, a %v: %v %q\n", f.Name, f.Kind, v.Elements(), v.Values())
+	}
+	// Output:
+	// groups, a set: [authors staff] []
+	// name, a register: [] ["Ada"]
 }

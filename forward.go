@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/kvstore/crdt"
 	"example.com/kvstore/replica"
 	"example.com/kvstore/vclock"
 )
@@ -24,6 +25,7 @@ var faults = []struct {
 	{replica.FaultClockSkew, ErrClockSkew}, {replica.FaultNoSpace, ErrNoSpace}, {replica.FaultReadOnly, ErrReadOnly},
 	{replica.FaultInvalid, ErrInvalid}, {replica.FaultDamaged, errDamaged}, {replica.FaultNotOwner, errNotOwner},
 	{replica.FaultStale, errStale}, {replica.FaultBehind, errBehind}, {replica.FaultNotReady, ErrClosed},
+	{replica.FaultWrongType, ErrWrongType}, {replica.FaultOverflow, ErrOverflow}, {replica.FaultValueTooLarge, ErrValueTooLarge},
 }
 
 // faultError is the error behind a fault.
@@ -68,7 +70,10 @@ func (db *DB) forward(ctx context.Context, v *view, t *target, w *causalWrite, d
 	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
 	q := replica.CausalRequest{
 		Request: replica.Request{To: t.uid, Epoch: v.epoch.Number, Stamp: db.clock.Now(), Key: bytesOf(w.key)},
-		Level:   uint8(w.level), Tombstone: w.value.Tombstone, Sole: w.sole, Deadline: w.value.Deadline, Seen: w.seen,
+		Level:   uint8(w.level), Tombstone: w.value.Tombstone, Sole: w.sole, Deadline: w.value.Deadline, Seen: w.seen, Value: w.value.Value,
+	}
+	if w.mutation != nil {
+		q.Mutation, q.Base = w.mutation.Append(nil), w.base
 	}
 	head, err := q.AppendHead(nil)
 	if err != nil {
@@ -76,7 +81,7 @@ func (db *DB) forward(ctx context.Context, v *view, t *target, w *causalWrite, d
 	}
 	db.metrics.forwards.Add(1)
 	f := newRoundTrip()
-	if err := t.peer.Call(replica.OpForward, deadline, head, w.value.Value, f, 0); err != nil {
+	if err := t.peer.Call(replica.OpForward, deadline, head, q.Body(), f, 0); err != nil {
 		return causalResult{}, epoch, refused(sendError(err))
 	}
 	qe.outcome = Unknown // from here on
@@ -127,7 +132,7 @@ func (db *DB) forwarded(w *causalWrite, p *replica.CausalReply, qe *QuorumError,
 	case isAny(err, ErrUnavailable, ErrTimeout, ErrPartial):
 		qe.Replicas = []ReplicaError{{Node: t.id, Err: errors.New(p.Text)}}
 		return causalResult{}, qe.fail(err)
-	case qe.outcome == NotApplied && !isAny(err, ErrTooManySiblings, ErrInvalid):
+	case qe.outcome == NotApplied && !isAny(err, ErrTooManySiblings, ErrInvalid, ErrWrongType, ErrOverflow, ErrValueTooLarge):
 		return causalResult{}, refused(text)
 	}
 	return causalResult{}, qe.fail(text)
@@ -140,9 +145,20 @@ const maxForwarded = 256
 // serveForward coordinates a causal write for another node, on a worker.
 func (db *DB) serveForward(s served) {
 	q, err := replica.DecodeCausal(s.body)
-	if err != nil || len(q.Value) > hardValueBytes {
+	if err != nil || len(q.Value) > hardValueBytes || len(q.Base.Value) > hardRecordBytes {
 		db.refuse(s.to, replica.Invalid)
 		return
+	}
+	w := &causalWrite{op: opPut, key: string(q.Key), level: Consistency(q.Level), seen: q.Seen, sole: q.Sole,
+		value: vclock.Sibling{Tombstone: q.Tombstone, Deadline: q.Deadline, Value: bytes.Clone(q.Value)}}
+	if q.Mutation != nil {
+		m, err := crdt.DecodeMutation(q.Mutation)
+		if err != nil {
+			db.refuse(s.to, replica.Invalid)
+			return
+		}
+		w.mutation, w.base = &m, q.Base
+		w.base.Value = bytes.Clone(w.base.Value)
 	}
 	v := db.admit(&q.Request, s)
 	switch {
@@ -151,9 +167,10 @@ func (db *DB) serveForward(s served) {
 	case !db.ready.Load():
 		db.refuse(s.to, replica.NotReady)
 		return
+	case db.observe(&q.Base) != nil:
+		db.refuse(s.to, replica.ClockSkew)
+		return
 	}
-	w := &causalWrite{op: opPut, key: string(q.Key), level: Consistency(q.Level), seen: q.Seen, sole: q.Sole,
-		value: vclock.Sibling{Tombstone: q.Tombstone, Deadline: q.Deadline, Value: bytes.Clone(q.Value)}}
 	if !db.coordinators.run(func() {
 		if !db.gate.enter() {
 			db.refuse(s.to, replica.NotReady)

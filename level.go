@@ -142,17 +142,26 @@ type WriteOption interface {
 	DeleteOption
 }
 
+// A CounterOption is an option of Counter.Add. The set is closed.
+type CounterOption interface{ counterOption() }
+
+// A ChangeOption is an option of what changes a Set, a Map or a Register. The set is
+// closed.
+type ChangeOption interface{ changeOption() }
+
 // A BatchOption is an option of Apply. The set is closed.
 type BatchOption interface{ batchOption() }
 
 // A ScanOption is an option of Scan. The set is closed.
 type ScanOption interface{ scanOption() }
 
-func (Consistency) getOption()    {}
-func (Consistency) putOption()    {}
-func (Consistency) deleteOption() {}
-func (Consistency) batchOption()  {}
-func (Consistency) scanOption()   {}
+func (Consistency) getOption()     {}
+func (Consistency) putOption()     {}
+func (Consistency) deleteOption()  {}
+func (Consistency) counterOption() {}
+func (Consistency) changeOption()  {}
+func (Consistency) batchOption()   {}
+func (Consistency) scanOption()    {}
 
 type ttlOption time.Duration
 

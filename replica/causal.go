@@ -37,12 +37,17 @@ const (
 	FaultNotOwner
 	FaultStale
 	FaultBehind // nothing so old may follow any more
+	FaultWrongType
+	FaultOverflow
+	FaultValueTooLarge
 )
 
 const (
 	causalHead      = 1 + 1 + 8 + 2 // level, flags, deadline, length of the version
 	causalReplyHead = 1 + 1 + 1 + 1 + 1 + 2
 	flagSole        = 1 << 1 // of a causal request, beside flagTomb
+	flagMutation    = 1 << 2 // likewise
+	mutationHead    = 4      // its length
 
 	// MaxVersionBytes bounds the text of the version that a causal write names:
 	// that of some 3,000 writers of one key.
@@ -53,7 +58,9 @@ const (
 //
 //	request head and key | level 1 | flags 1 | deadline 8 | length 2 | version | value (the rest)
 //
-// The version is in its text form.
+// The version is in its text form. Of a mutation the rest is
+//
+//	length 4 | mutation | record
 type CausalRequest struct {
 	// Request has no record and is no repair.
 	Request
@@ -66,9 +73,22 @@ type CausalRequest struct {
 	// Seen is what the write supersedes.
 	Seen  vclock.Version
 	Value []byte
+	// Mutation is what the coordinator does to what it holds, instead of a value; nil
+	// if there is a value. It supersedes all that the coordinator holds joined with
+	// Base, which is what its author has read.
+	Mutation []byte
+	Base     Record
 }
 
-// AppendHead encodes the request up to the value. It fails with ErrTooLarge when
+// Body is what follows the head.
+func (q *CausalRequest) Body() []byte {
+	if q.Mutation != nil {
+		return q.Base.Value
+	}
+	return q.Value
+}
+
+// AppendHead encodes the request up to its Body. It fails with ErrTooLarge when
 // the version is longer than MaxVersionBytes.
 func (q *CausalRequest) AppendHead(dst []byte) ([]byte, error) {
 	seen, err := q.Seen.MarshalText()
@@ -86,32 +106,63 @@ func (q *CausalRequest) AppendHead(dst []byte) ([]byte, error) {
 	if q.Sole {
 		flags |= flagSole
 	}
+	if q.Mutation != nil {
+		flags |= flagMutation
+	}
 	dst = append(dst, q.Level, flags)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(q.Deadline))
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(seen)))
-	return append(dst, seen...), nil
+	dst = append(dst, seen...)
+	if q.Mutation != nil {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(q.Mutation)))
+		dst = appendRecordHead(append(dst, q.Mutation...), q.Base)
+	}
+	return dst, nil
 }
 
-// DecodeCausal decodes a causal request. Key and value alias b.
+// DecodeCausal decodes a causal request. Its slices alias b.
 func DecodeCausal(b []byte) (CausalRequest, error) {
 	head, rest, err := decodeRequest(b)
 	if err != nil {
 		return CausalRequest{}, err
 	}
-	if len(rest) < causalHead || rest[1]&^(flagTomb|flagSole) != 0 || head.Repair {
+	if len(rest) < causalHead || rest[1]&^(flagTomb|flagSole|flagMutation) != 0 || head.Repair {
 		return CausalRequest{}, ErrMalformed
 	}
-	q := CausalRequest{Request: head, Level: rest[0], Tombstone: rest[1]&flagTomb != 0, Sole: rest[1]&flagSole != 0,
+	flags := rest[1]
+	q := CausalRequest{Request: head, Level: rest[0], Tombstone: flags&flagTomb != 0, Sole: flags&flagSole != 0,
 		Deadline: int64(binary.LittleEndian.Uint64(rest[2:]))}
 	n := int(binary.LittleEndian.Uint16(rest[10:]))
 	if rest = rest[causalHead:]; len(rest) < n || q.Seen.UnmarshalText(rest[:n]) != nil {
 		return CausalRequest{}, ErrMalformed
 	}
-	q.Value = rest[n:]
-	if q.Tombstone && len(q.Value) > 0 {
-		return CausalRequest{}, ErrMalformed
+	rest = rest[n:]
+	switch {
+	case flags&flagMutation != 0:
+		err = q.decodeMutation(rest)
+	case q.Tombstone && len(rest) > 0:
+		err = ErrMalformed
+	default:
+		q.Value = rest
+	}
+	if err != nil {
+		return CausalRequest{}, err
 	}
 	return q, nil
+}
+
+// decodeMutation reads a mutation and what its author has read.
+func (q *CausalRequest) decodeMutation(b []byte) (err error) {
+	if len(b) < mutationHead || q.Tombstone || q.Sole {
+		return ErrMalformed
+	}
+	n := binary.LittleEndian.Uint32(b)
+	if b = b[mutationHead:]; n == 0 || uint64(n) > uint64(len(b)) {
+		return ErrMalformed
+	}
+	q.Mutation = b[:n:n]
+	q.Base, err = decodeRecord(b[n:])
+	return err
 }
 
 // A CausalReply is how a forwarded causal write ended.

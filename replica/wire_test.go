@@ -76,11 +76,17 @@ func TestCausalRoundTrip(t *testing.T) {
 		if len(q.Value) == 0 {
 			q.Tombstone = rapid.Bool().Draw(t, "tombstone")
 		}
+		if rapid.Bool().Draw(t, "mutates") {
+			q.Tombstone, q.Sole, q.Value = false, false, nil
+			q.Mutation, q.Base = rapid.SliceOfN(rapid.Byte(), 1, 9).Draw(t, "mutation"), drawRecord(t)
+		}
 		head, err := q.AppendHead(nil)
 		require.NoError(t, err)
-		got, err := replica.DecodeCausal(append(head, q.Value...))
+		got, err := replica.DecodeCausal(append(head, q.Body()...))
 		require.NoError(t, err)
-		require.True(t, bytes.Equal(q.Value, got.Value) && q.Seen.Equal(got.Seen))
+		require.True(t, bytes.Equal(q.Body(), got.Body()) && q.Seen.Equal(got.Seen))
+		require.Equal(t, q.Mutation, got.Mutation)
+		require.Equal(t, q.Base.Dot, got.Base.Dot)
 		again, err := got.AppendHead(nil)
 		require.NoError(t, err)
 		require.Equal(t, head, again)
@@ -138,6 +144,9 @@ func FuzzDecode(f *testing.F) {
 	c := replica.CausalRequest{Request: replica.Request{Key: []byte("key")}, Sole: true}
 	head, _ := c.AppendHead(nil)
 	f.Add(append(head, "value"...))
+	c = replica.CausalRequest{Request: replica.Request{Key: []byte("key")}, Mutation: []byte("mutation"), Base: q.Record}
+	head, _ = c.AppendHead(nil)
+	f.Add(append(head, "value"...))
 	a := replica.CausalReply{Held: q.Record}
 	head, _ = a.AppendHead(nil)
 	f.Add(append(head, "value"...))
@@ -145,7 +154,7 @@ func FuzzDecode(f *testing.F) {
 		if q, err := replica.DecodeCausal(b); err == nil {
 			enc, err := q.AppendHead(nil)
 			require.NoError(t, err)
-			require.Equal(t, b, append(enc, q.Value...))
+			require.Equal(t, b, append(enc, q.Body()...))
 		}
 		if p, err := replica.DecodeCausalReply(b); err == nil {
 			enc, err := p.AppendHead(nil)
