@@ -33,8 +33,8 @@ type Cluster struct {
 
 // Run runs scenario on a new cluster and stops the nodes afterwards. It fails
 // the test when a goroutine of a node is left, and tells how to replay a
-// scenario that failed. When nothing happens for 20 s of real time it prints all
-// stacks and ends the process.
+// scenario that failed. When nothing happens for Options.Stall of real time it prints
+// all stacks and ends the process.
 //
 // The scenario runs in a synctest bubble: it must not wait for anything outside,
 // contexts that are cancelled outside and real connections included.

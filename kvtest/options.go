@@ -28,6 +28,9 @@ type Options struct {
 	// MinSync and MaxSync bound the time of a sync of a disk; default 100 µs to
 	// 1 ms. Other operations take no time.
 	MinSync, MaxSync time.Duration
+	// Stall is the real time without an event after which the process ends, with all
+	// stacks; default 20 s. A scenario over millions of keys computes longer than that.
+	Stall time.Duration
 
 	keepTrace bool // as text, for this package's own tests
 }
@@ -48,6 +51,9 @@ func (o *Options) withDefaults() Options {
 	c.MaxDelay, c.MaxSync = max(c.MaxDelay, c.MinDelay+1), max(c.MaxSync, c.MinSync+1)
 	if c.Nodes == 0 {
 		c.Nodes = 3
+	}
+	if c.Stall == 0 {
+		c.Stall = 20 * time.Second
 	}
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"time"
 )
 
 // replayCommand is what runs one test with one seed again.
@@ -30,7 +31,7 @@ func testedPackage() string {
 }
 
 // die ends a process whose bubble is stuck.
-func die(test string, seed uint64, stacks []byte) {
-	fmt.Fprintf(os.Stderr, "%s\nkvtest: %s: nothing happened for %v of real time; seed %d; replay: %s\n", stacks, test, stallAfter, seed, replayCommand(test, seed))
+func die(test string, seed uint64, stall time.Duration, stacks []byte) {
+	fmt.Fprintf(os.Stderr, "%s\nkvtest: %s: nothing happened for %v of real time; seed %d; replay: %s\n", stacks, test, stall, seed, replayCommand(test, seed))
 	os.Exit(2)
 }

@@ -5,19 +5,16 @@ import (
 	"time"
 )
 
-// stallAfter is the real time without an event after which a bubble counts as
-// stuck: somebody waits, in a way that stops virtual time, for what only virtual
-// time can bring, or runs in circles.
-const stallAfter = 20 * time.Second
-
 // watch guards the run until the function it returns is called. It lives outside
-// the bubble, where time is real.
+// the bubble, where time is real. A bubble without an event is stuck: somebody waits,
+// in a way that stops virtual time, for what only virtual time can bring, or runs in
+// circles.
 func (c *Cluster) watch(name string) (stop func()) {
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
-		const looks = 10 // for an event in stallAfter
-		timer := time.NewTicker(stallAfter / looks)
+		const looks = 10 // for an event in Stall
+		timer := time.NewTicker(c.o.Stall / looks)
 		defer timer.Stop()
 		for seen, idle := uint64(0), 0; ; {
 			select {
@@ -33,7 +30,7 @@ func (c *Cluster) watch(name string) (stop func()) {
 				stacks := make([]byte, 16<<20)
 				stacks = stacks[:runtime.Stack(stacks, true)]
 				// Not t.Fatal: the bubble would never end.
-				die(name, c.Seed, stacks)
+				die(name, c.Seed, c.o.Stall, stacks)
 			}
 			seen = events
 		}
