@@ -166,11 +166,8 @@ func (t *Tree) copyTable(f *tableFile, name string) error {
 			return ErrClosed
 		}
 		buf = buf[:min(int64(len(buf)), int64(f.Bytes)-off)]
-		switch n, err := from.ReadAt(buf, off); {
-		case n < len(buf) && errors.Is(err, io.EOF):
-			return f.hurt(base.Corrupt(f.name(), off+int64(n), fmt.Sprintf("a table of %d bytes", f.Bytes), "the end of the file"))
-		case n < len(buf):
-			return fmt.Errorf("lsm: reading %s at %d: %w", f.name(), off+int64(n), err)
+		if err := table.ReadAt(from, f.name(), buf, off); err != nil {
+			return f.hurt(err)
 		}
 		if _, err := to.WriteAt(buf, off); err != nil {
 			return err

@@ -86,14 +86,21 @@ func (t *Tree) writable() error {
 }
 
 // hurt takes in an error of reading f. Damage, with Isolate, has f set aside soon.
+// With Isolate it is damage too when f cannot be read: others have the data.
 func (f *tableFile) hurt(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	missing := errors.Is(err, fs.ErrNotExist)
+	if missing || errors.Is(err, base.ErrUnreadable) {
 		if f.Cold {
 			if _, gone := f.t.o.FS.List(f.t.cold); gone != nil {
 				return fmt.Errorf("lsm: the cold directory cannot be read; is its volume mounted? %w", errors.Join(err, gone))
 			}
 		}
-		err = base.Corrupt(f.name(), 0, "a table", "no such file")
+		switch {
+		case missing:
+			err = base.Corrupt(f.name(), 0, "a table", "no such file")
+		case f.t.o.Isolate:
+			err = fmt.Errorf("%w: %w", base.Corrupt(f.name(), 0, "a table", "a file that cannot be read"), err)
+		}
 	}
 	if !errors.Is(err, ErrCorrupt) || !f.t.o.Isolate || f.suspect.Swap(true) {
 		return err

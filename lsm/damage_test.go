@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -455,4 +456,61 @@ func TestIsolateLog(t *testing.T) {
 	require.NoError(t, tree.Close())
 	t.Logf("%d power cuts", points.Load())
 	require.Greater(t, points.Load(), int64(20))
+}
+
+// TestUnreadable lets reads of a table fail. Once is nothing. When the second attempt
+// fails too the table counts as damaged with Isolate, and else the error is told and
+// nothing changes.
+func TestUnreadable(t *testing.T) {
+	for _, isolate := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			disk, c := damagedDisk(t, 60)
+			bad := filesOf(t, disk, "db", ".table")[1]
+			var left atomic.Int64
+			o := isolating(vfs.Faulty(disk, func(op vfs.Op) error {
+				if op.Kind == vfs.OpRead && op.Name == bad && left.Add(-1) >= 0 {
+					return vfs.ErrInjected
+				}
+				return nil
+			}))
+			o.Isolate, o.CacheBytes, o.pick = isolate, -1, neverPick
+			tree := open(t, o)
+			left.Store(1)
+			c.exactly(t, "one error", tree)
+			require.Negative(t, left.Load())
+
+			left.Store(1 << 40)
+			refused := 0
+			for k, want := range c {
+				got, ok, err := tree.Get([]byte(k))
+				if err != nil {
+					require.Equal(t, isolate, errors.Is(err, ErrCorrupt), "%v", err)
+					if refused == 0 || !isolate {
+						require.ErrorIs(t, err, vfs.ErrInjected)
+					}
+					refused++
+					continue
+				}
+				require.True(t, ok)
+				require.Equal(t, want, string(got))
+				synctest.Wait()
+			}
+			require.True(t, 0 < refused && refused < len(c), "%d", refused)
+			synctest.Wait()
+			if isolate {
+				require.Len(t, tree.Damaged(), 1)
+				require.NoError(t, tree.Compact(t.Context()))
+				require.NoError(t, tree.Healed(tree.Damaged()...))
+				for k := range c {
+					_, _, err := tree.Get([]byte(k))
+					require.NoError(t, err)
+				}
+			} else {
+				require.Empty(t, tree.Damaged())
+				left.Store(0)
+				c.exactly(t, "no more errors", tree)
+			}
+			require.NoError(t, tree.Close())
+		})
+	}
 }

@@ -18,6 +18,7 @@ import (
 //	a sync fails                      TestFailedSync (x)
 //	full disk                         TestNoSpace, TestFailedWrite, TestColdFull; manifest: TestFullVolume
 //	bit rot                           TestEveryBit (x), TestBitRot, TestScrub; table, manifest: TestEveryBit... (x)
+//	a read fails                      TestUnreadable
 //	misdirected, lost, stale writes   TestMisplacedWrites (x), TestSwappedBlocks, TestAstray
 //	rename without directory sync     TestCrash (x); manifest: TestEveryCrashPoint (x)
 //	crash in flush, compaction,

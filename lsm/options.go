@@ -122,8 +122,8 @@ type Options struct {
 	// as soon as nothing older is left, and keeps those of other actors for
 	// ever. Set it when records come through Apply.
 	Horizon func(token uint64) vclock.Dot
-	// Isolate says that others have the data too. A table that is found damaged is
-	// then set aside, and so is a damaged log from the damage on: the tree goes on
+	// Isolate says that others have the data too. A table that is found damaged, or
+	// that cannot be read at the second attempt, is then set aside, and so is a damaged log from the damage on: the tree goes on
 	// without, reads of what is lost give ErrCorrupt until Healed is called, and
 	// Open succeeds. Without it damage makes Open or the read that meets it fail
 	// with ErrCorrupt, a compaction that meets it ends all writing, and no file is

@@ -8,6 +8,9 @@ import (
 var (
 	// ErrCorrupt is matched by every *CorruptError.
 	ErrCorrupt = errors.New("lsm: damaged file; restore it from a replica or a checkpoint")
+	// ErrUnreadable says that a file could not be read, twice in a row. The bytes may
+	// be there or not.
+	ErrUnreadable = errors.New("lsm: file cannot be read; look for errors of its device")
 	// ErrIncompatible says that a file needs a newer version of this library,
 	// or a key that it was not given.
 	ErrIncompatible = errors.New("lsm: the file needs a newer version of this library")

@@ -49,7 +49,7 @@ func readFooter(f vfs.File, id uint64) (footer, error) {
 		return footer{}, base.Corrupt(name, 0, "a header and a footer", fmt.Sprintf("%d bytes", size))
 	}
 	var b [footerBytes]byte
-	if err := readAt(f, name, b[:base.HeaderBytes], 0); err != nil {
+	if err := ReadAt(f, name, b[:base.HeaderBytes], 0); err != nil {
 		return footer{}, err
 	}
 	h, err := base.DecodeHeader(b[:base.HeaderBytes], base.TableMagic, formatVersion, name)
@@ -60,7 +60,7 @@ func readFooter(f vfs.File, id uint64) (footer, error) {
 		return footer{}, base.Corrupt(name, 0, fmt.Sprintf("file number %d", id), h.Number)
 	}
 	at := size - footerBytes
-	if err := readAt(f, name, b[:], at); err != nil {
+	if err := ReadAt(f, name, b[:], at); err != nil {
 		return footer{}, err
 	}
 	if found := string(b[36:]); found != footerMagic {
@@ -89,7 +89,7 @@ func readSection(f vfs.File, id, from, to uint64) ([]byte, error) {
 		return nil, base.Corrupt(name, int64(from), "a section of 4 bytes to 1 GiB", fmt.Sprintf("%d bytes", n))
 	}
 	b := offheap.Alloc(int(n))
-	if err := readAt(f, name, b, int64(from)); err != nil {
+	if err := ReadAt(f, name, b, int64(from)); err != nil {
 		offheap.Free(b)
 		return nil, err
 	}
@@ -101,14 +101,19 @@ func readSection(f vfs.File, id, from, to uint64) ([]byte, error) {
 	return b, nil
 }
 
-// readAt fills b. A file that ends before is damaged.
-func readAt(f vfs.File, name string, b []byte, off int64) error {
-	switch n, err := f.ReadAt(b, off); {
-	case n == len(b):
-		return nil
-	case err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return base.Corrupt(name, off, fmt.Sprintf("%d bytes", len(b)), fmt.Sprintf("the end of the file after %d", n))
-	default:
-		return fmt.Errorf("table: read %s at %d: %w", name, off, err)
+// ReadAt reads all of b at off. A file that ends before is damage; one that cannot be
+// read at the second attempt either is base.ErrUnreadable.
+func ReadAt(f vfs.File, name string, b []byte, off int64) error {
+	var err error
+	for range 2 {
+		var n int
+		n, err = f.ReadAt(b, off)
+		switch {
+		case n == len(b):
+			return nil
+		case err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return base.Corrupt(name, off, fmt.Sprintf("%d bytes", len(b)), fmt.Sprintf("the end of the file after %d", n))
+		}
 	}
+	return fmt.Errorf("%w: %s at %d: %w", base.ErrUnreadable, name, off, err)
 }

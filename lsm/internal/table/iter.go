@@ -72,7 +72,7 @@ func (it *Iter) load() {
 		}
 		it.read = min(2*it.read, largestReadBytes)
 		it.window = resize(it.window, int(x.offset[it.ahead]-it.from))
-		if it.err = readAt(it.r.f, it.r.name, it.window, int64(it.from)); it.err != nil {
+		if it.err = ReadAt(it.r.f, it.r.name, it.window, int64(it.from)); it.err != nil {
 			return
 		}
 	}

@@ -188,7 +188,7 @@ func (r *Reader) Get(token uint64, key []byte, s *Scratch) (base.Record, bool, e
 func (r *Reader) load(i int, s *Scratch) (block, error) {
 	from, to := r.index.offset[i], r.index.offset[i+1]
 	s.stored = resize(s.stored, int(to-from)) // at most maxStoredBytes, and within the file
-	if err := readAt(r.f, r.name, s.stored, int64(from)); err != nil {
+	if err := ReadAt(r.f, r.name, s.stored, int64(from)); err != nil {
 		return block{}, err
 	}
 	return r.unpack(i, s.stored, s)

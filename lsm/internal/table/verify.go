@@ -35,7 +35,7 @@ func (r *Reader) VerifyHash(pace func(bytes int) error) error {
 				return err
 			}
 		}
-		if err := readAt(r.f, r.name, buf, int64(off)); err != nil {
+		if err := ReadAt(r.f, r.name, buf, int64(off)); err != nil {
 			return err
 		}
 		hash.Write(buf)
