@@ -103,10 +103,10 @@ func (t *Tree) move(r *run, f *tableFile) error {
 		return errStale
 	}
 	defer t.unpin(f)
-	err := t.makeColdDir()
-	if err == nil {
-		err = t.copyTable(f, cold.name())
+	if err := t.makeColdDir(); err != nil {
+		return err
 	}
+	err := t.copyTable(f, cold.name())
 	if err == nil {
 		err = t.o.FS.SyncDir(t.cold)
 	}
@@ -132,7 +132,26 @@ func (t *Tree) makeColdDir() error {
 	if err := vfs.MakeDir(t.o.FS, t.o.ColdDir); err != nil {
 		return err
 	}
-	return vfs.MakeDir(t.o.FS, t.cold)
+	if err := vfs.MakeDir(t.o.FS, t.cold); err != nil || t.coldLock != nil {
+		return err
+	}
+	return t.lockCold()
+}
+
+// lockCold keeps away another tree of the same identity, a copy of the directory,
+// which would take these tables for leftovers.
+func (t *Tree) lockCold() (err error) {
+	if t.coldLock, err = t.o.FS.Lock(path.Join(t.cold, base.LockName)); err != nil {
+		return fmt.Errorf("lsm: locking %s: %w", t.cold, err)
+	}
+	return nil
+}
+
+func (t *Tree) unlockCold() error {
+	if t.coldLock == nil {
+		return nil
+	}
+	return t.coldLock.Close()
 }
 
 // placeCold puts the copy in the place of the table.
@@ -188,7 +207,7 @@ func (r *recovery) listCold() error {
 			r.cold = append(r.cold, n)
 		}
 	}
-	return nil
+	return t.lockCold()
 }
 
 // has reports whether the file of a live table is in its place.

@@ -254,3 +254,27 @@ func TestColdUnmounted(t *testing.T) {
 	c.exactly(t, "mounted again", tree)
 	require.NoError(t, tree.Close())
 }
+
+// TestColdLocked opens a copy of a directory, of the same identity, that shares the
+// cold directory: not before the other is closed, whoever had it first.
+func TestColdLocked(t *testing.T) {
+	disk, _ := bottomDisk(t)
+	require.NoError(t, disk.MkdirAll("copy"))
+	for _, name := range filesOf(t, disk, "db", "") {
+		f, err := disk.Create("copy/" + path.Base(name))
+		require.NoError(t, err)
+		_, err = f.WriteAt(contentOf(t, disk, name), 0)
+		require.NoError(t, errors.Join(err, f.Close()))
+	}
+	tree := open(t, cooling(disk))
+	other, err := Open("copy", cooling(disk))
+	require.NoError(t, err, "nothing is cold yet")
+	require.NoError(t, tree.moveCold())
+	require.ErrorIs(t, other.moveCold(), ErrLocked)
+	require.NoError(t, other.Close())
+	_, err = Open("copy", cooling(disk))
+	require.ErrorIs(t, err, ErrLocked)
+	require.Len(t, filesOf(t, disk, coldHome, ".table"), 2)
+	require.NoError(t, tree.Close())
+	require.Empty(t, disk.Handles())
+}

@@ -95,7 +95,7 @@ func openLocked(dir string, opts Options, lock io.Closer) (*Tree, error) {
 			err = errors.Join(err, t.log.Close())
 		}
 		t.cache.Close()
-		return nil, err
+		return nil, errors.Join(err, t.unlockCold())
 	}
 	return t, nil
 }

@@ -136,7 +136,7 @@ type Options struct {
 	// ColdDir is a second directory, on a volume that may be larger and slower, for
 	// the tables whose newest record is older than ColdAfter by its stamp and which no
 	// merge is likely to read soon. It is created when it is needed, and may be shared
-	// by several trees. A tree that has used it needs it at every Open. Default: none.
+	// by several trees; Open fails with ErrLocked while a copy of this one has its part open. A tree that has used it needs it at every Open. Default: none.
 	ColdDir string
 	// ColdAfter is how old a table gets before it moves to ColdDir. Default 7 days.
 	ColdAfter time.Duration

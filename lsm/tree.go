@@ -28,6 +28,7 @@ type Tree struct {
 	cold       string // where cold tables are; empty without Options.ColdDir
 	clock      *vclock.Clock
 	lock       io.Closer
+	coldLock   io.Closer // of cold; nil while that is not there; owned by recovery, then by who has the turn to move
 	sliceShift uint
 	waiters    sync.Pool // of *waiter
 	lookups    sync.Pool // of *lookup
@@ -186,7 +187,7 @@ func (t *Tree) shut() error {
 	t.cache.Close()
 	err := t.sweep()
 	t.releaseAll(t.metadata.close()...)
-	return errors.Join(err, t.log.DropNext(), t.manifest.Close(), t.lock.Close())
+	return errors.Join(err, t.log.DropNext(), t.manifest.Close(), t.unlockCold(), t.lock.Close())
 }
 
 // sweep discards the tables that no version holds any more; after it, those that
