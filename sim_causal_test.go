@@ -3,7 +3,9 @@ package kvstore_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -456,6 +458,49 @@ func TestSimUpdateStrays(t *testing.T) {
 			require.Len(c.T, it.Siblings(), 2)
 		}
 		c.Check()
+	})
+}
+
+// TestSimUpdateTakenBack: an Update whose attempt superseded an acknowledged value, and
+// met another that it had not seen, runs its function again with both.
+func TestSimUpdateTakenBack(t *testing.T) {
+	union := func(a, b []byte) []byte {
+		words := slices.Sorted(maps.Keys(map[string]bool{string(a): true, string(b): true}))
+		all := strings.Fields(strings.Join(words, " "))
+		slices.Sort(all)
+		return []byte(strings.Join(slices.Compact(all), " "))
+	}
+	o := &kvtest.Options{Configure: func(_ int, o *kvstore.Options) {
+		o.Read, o.Write, o.Conflicts = kvstore.One, kvstore.One, kvstore.MergeFunc(union)
+	}}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		waitMembers(c, 3)
+		c.Settle()
+		owners := ownersOf(c, "k")
+		v, err := c.Node(owners[0]).Put(ctx, "k", []byte("base"), kvstore.All)
+		require.NoError(c.T, err)
+		for _, other := range owners[1:] {
+			c.Cut(owners[0], other)
+			c.Cut(other, owners[0])
+		}
+		for i, value := range []string{"base left", "base right"} {
+			_, err := c.Node(owners[i]).Put(ctx, "k", []byte(value), kvstore.Replaces(v))
+			require.NoError(c.T, err)
+		}
+		c.Heal()
+		time.Sleep(time.Millisecond)
+		var seen []string
+		it, err := c.Node(owners[0]).Update(ctx, "k", func(it kvstore.Item) ([]byte, error) {
+			seen = append(seen, string(it.Value))
+			return union(it.Value, []byte("new")), nil
+		}, kvstore.All)
+		require.NoError(c.T, err)
+		require.Equal(c.T, []string{"base left", "base left right"}, seen)
+		require.Equal(c.T, "base left new right", string(it.Value))
+		got, err := c.Node(owners[2]).Get(ctx, "k", kvstore.All)
+		require.NoError(c.T, err)
+		require.Equal(c.T, string(it.Value), string(got.Value))
+		require.Nil(c.T, got.Siblings())
 	})
 }
 

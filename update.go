@@ -22,7 +22,8 @@ const maxReruns = 8
 // OutcomeOf says so.
 //
 // When the write meets values that fn has not seen, Update takes it back and runs
-// fn again, up to 8 times, with those; then it gives ErrConflict, and a
+// fn again, up to 8 times, with those and what it saw before, among which may be
+// values that the new ones were made of; then it gives ErrConflict, and a
 // ConflictError with the current Item. fn should have no other effects.
 //
 // While nothing fails, updates of a key through all nodes take turns at its first
@@ -91,10 +92,15 @@ type updating struct {
 	// own is the dot of the last attempt that was stored: it is taken back, so fn
 	// must not see its value. Zero if there is none.
 	own vclock.Dot
+	// shown are the values that fn has seen in its last run, and replaced those that
+	// stored attempts have superseded: they must see them again, for what was made of
+	// them is taken back.
+	shown, replaced []vclock.Sibling
 }
 
-// read gives what fn is to see: all values but the one of an earlier attempt,
-// with a version that covers that too.
+// read gives what fn is to see: all values but the one of an earlier attempt, and those
+// that it superseded, with a version that covers that too. Of the latter some may have
+// been superseded by others as well, which cannot be told any more.
 func (u *updating) read(ctx context.Context) (Item, error) {
 	if !u.fresh {
 		if _, err := u.db.read(ctx, u.key, u.db.opts.Read, &u.held); err != nil && !errors.Is(err, ErrNotFound) {
@@ -106,8 +112,12 @@ func (u *updating) read(ctx context.Context) (Item, error) {
 		return Item{}, err
 	}
 	if !u.own.IsZero() {
-		set.Siblings = slices.DeleteFunc(slices.Clone(set.Siblings), func(s vclock.Sibling) bool { return s.Dot == u.own })
+		all := append(slices.Clone(set.Siblings), u.replaced...)
+		slices.SortFunc(all, func(a, b vclock.Sibling) int { return b.Dot.Compare(a.Dot) })
+		all = slices.CompactFunc(all, func(a, b vclock.Sibling) bool { return a.Dot == b.Dot })
+		set.Siblings = slices.DeleteFunc(all, func(s vclock.Sibling) bool { return s.Dot == u.own })
 	}
+	u.shown = set.Siblings
 	it, err := u.db.opts.Conflicts.view(u.key, set, u.db.opts.Clock())
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Item{}, err
@@ -133,7 +143,7 @@ func (u *updating) write(ctx context.Context, it Item, w *pendingWrite) (wrote I
 	if err != nil {
 		return Item{}, false, err
 	}
-	u.held, u.fresh, u.own = out.held, true, out.version.Max()
+	u.held, u.fresh, u.own, u.replaced = out.held, true, out.version.Max(), u.shown
 	// A value that is gone already was seen by the one who replaced it.
 	stands := slices.ContainsFunc(set.Siblings, func(s vclock.Sibling) bool { return s.Dot == u.own })
 	if stands && slices.ContainsFunc(set.Siblings, func(s vclock.Sibling) bool { return s.Dot != u.own && !s.Tombstone }) {
