@@ -77,6 +77,25 @@ func (t *Tree) Healed(ranges ...Range) error {
 	return t.edit(e, nil)
 }
 
+// Doubt says that records with tokens from lo to hi, both included, may be missing
+// although no file is damaged: the directory is an older copy of itself. It is as if a
+// file with them had been set aside, but for OnDamage. Durable on return.
+func (t *Tree) Doubt(lo, hi uint64) error {
+	if lo > hi {
+		return fmt.Errorf("%w: a range of tokens from %016x to %016x", ErrInvalid, lo, hi)
+	}
+	if !t.hold() {
+		return ErrClosed
+	}
+	defer t.letGo()
+	if err := t.writable(); err != nil {
+		return err
+	}
+	part := manifest.Part{File: t.number(), Span: base.Span{Lo: lo, Hi: hi}}
+	e := manifest.Edit{Damage: []manifest.Damage{{Part: part, MaxDot: unknownDot}}}
+	return t.changeBelow(stale{lo: lo, hi: hi}, func() error { return t.edit(e, nil) })
+}
+
 // writable says why the tree takes no changes any more, if so.
 func (t *Tree) writable() error {
 	if t.closing.Load() {

@@ -514,3 +514,27 @@ func TestUnreadable(t *testing.T) {
 		})
 	}
 }
+
+// TestDoubt: what may be missing is refused like what was lost with a file, also
+// after a reopening, until it is healed.
+func TestDoubt(t *testing.T) {
+	disk := vfs.NewMem(1)
+	tree := open(t, isolating(disk))
+	c := fill(t, tree, 0, 60)
+	require.NoError(t, tree.Flush())
+	require.ErrorIs(t, tree.Doubt(2, 1), ErrInvalid)
+	c.whole(t, "before", tree)
+	require.NoError(t, tree.Doubt(0, math.MaxUint64-1))
+	require.Len(t, tree.Damaged(), 1)
+	require.Equal(t, len(c), c.truthful(t, "doubted", tree))
+	require.NoError(t, tree.Close())
+	require.ErrorIs(t, tree.Doubt(0, 1), ErrClosed)
+
+	tree = open(t, isolating(disk))
+	require.Equal(t, len(c), c.truthful(t, "reopened", tree))
+	more := fill(t, tree, 100, 3) // has another file number
+	require.NoError(t, tree.Flush())
+	require.NoError(t, tree.Healed(tree.Damaged()...))
+	c.plus(more).whole(t, "healed", tree)
+	require.NoError(t, tree.Close())
+}
