@@ -38,20 +38,15 @@ type Mux struct {
 	mu struct {
 		sync.Mutex // before Peer.mu, if both
 		closed     bool
-		peers      map[peerKey]*Peer
-		order      []*Peer // by creation, so that nothing depends on map order
+		peers      map[string]*Peer // by address
+		order      []*Peer          // by creation, so that nothing depends on map order
 	}
-}
-
-type peerKey struct {
-	addr string
-	bulk bool
 }
 
 // NewMux opens an endpoint of t.
 func NewMux(t Transport, cfg MuxConfig) (*Mux, error) {
 	m := &Mux{cfg: cfg, start: now()}
-	m.mu.peers = make(map[peerKey]*Peer)
+	m.mu.peers = make(map[string]*Peer)
 	m.timer = time.AfterFunc(time.Hour, m.sweep)
 	m.timer.Stop()
 	ep, err := t.Open(Config{
@@ -71,20 +66,14 @@ func (m *Mux) Addr() string { return m.ep.Addr() }
 
 // Peer gives the handle of the node at addr, the same one each time. It is
 // dialed at the first call.
-func (m *Mux) Peer(addr string) *Peer { return m.peer(peerKey{addr: addr}) }
-
-// Bulk gives a second handle with a connection of its own, so that large
-// messages do not hold up small ones. Cut them into parts of some 64 KiB.
-func (m *Mux) Bulk(addr string) *Peer { return m.peer(peerKey{addr: addr, bulk: true}) }
-
-func (m *Mux) peer(k peerKey) *Peer {
+func (m *Mux) Peer(addr string) *Peer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.mu.peers[k]
+	p := m.mu.peers[addr]
 	if p == nil {
-		p = &Peer{m: m, key: k, calls: newPending(m.cfg.Limits.calls())}
+		p = &Peer{m: m, addr: addr, calls: newPending(m.cfg.Limits.calls())}
 		p.mu.closed = m.mu.closed
-		m.mu.peers[k] = p
+		m.mu.peers[addr] = p
 		m.mu.order = append(m.mu.order, p)
 	}
 	return p
@@ -94,10 +83,10 @@ func (m *Mux) peer(k peerKey) *Peer {
 func (m *Mux) forget(p *Peer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.mu.peers[p.key] != p {
+	if m.mu.peers[p.addr] != p {
 		return
 	}
-	delete(m.mu.peers, p.key)
+	delete(m.mu.peers, p.addr)
 	order := make([]*Peer, 0, len(m.mu.order)) // a sweep may be reading the old one
 	for _, q := range m.mu.order {
 		if q != p {

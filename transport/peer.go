@@ -11,7 +11,7 @@ import (
 // and made again, with growing pauses, whenever it is lost.
 type Peer struct {
 	m     *Mux
-	key   peerKey
+	addr  string
 	calls *pending
 	link  atomic.Pointer[link] // nil while there is no connection
 	down  atomic.Bool          // the last connection failed, and no other is open yet
@@ -34,7 +34,7 @@ const (
 )
 
 // Addr is the address the peer was asked for by.
-func (p *Peer) Addr() string { return p.key.addr }
+func (p *Peer) Addr() string { return p.addr }
 
 // Up is false after a connection failed or was lost, until the next one is
 // open. It is true when none was tried yet.
@@ -162,7 +162,7 @@ func (p *Peer) connect() (*link, error) {
 func (p *Peer) dialLocked() {
 	p.m.count.dials.Add(1)
 	l := &link{p: p}
-	l.c = p.m.ep.Dial(p.key.addr, l)
+	l.c = p.m.ep.Dial(p.addr, l)
 	p.link.Store(l)
 }
 
@@ -278,6 +278,6 @@ func (p *Peer) pauseLocked() time.Duration {
 		d = min(minPause<<p.mu.attempt, maxPause)
 	}
 	p.mu.attempt++
-	h := hash(p.m.cfg.Seed, p.m.Addr(), p.key.addr, uint64(p.mu.attempt))
+	h := hash(p.m.cfg.Seed, p.m.Addr(), p.addr, uint64(p.mu.attempt))
 	return d - time.Duration(h%uint64(d/2))
 }
