@@ -101,6 +101,5 @@ func TestCoveredTombstone(t *testing.T) {
 		r.Absent(1, tt.recorded)
 		require.Equal(t, tt.holds, r.Holds(1))
 		require.Equal(t, tt.holds, r.Agreed())
-		require.Equal(t, !tt.holds, r.Stale(1))
 	}
 }

@@ -120,7 +120,6 @@ func TestReadEnumerated(t *testing.T) {
 					for _, j := range order[:n+1] {
 						holds := stamps[j] == newest
 						require.Equal(t, holds, r.Holds(j), "order %v stamps %v", order, stamps)
-						require.Equal(t, !holds && stamps[j] != 3, r.Stale(j))
 						if holds {
 							holders++
 						}
@@ -213,7 +212,6 @@ func TestReadDigests(t *testing.T) {
 			require.Equal(t, full.Agreed(), some.Agreed(), "%v %03b", held, mask)
 			for i := range 3 {
 				require.Equal(t, full.Holds(i), some.Holds(i), "%v %03b owner %d", held, mask, i)
-				require.Equal(t, full.Stale(i), some.Stale(i), "%v %03b owner %d", held, mask, i)
 			}
 		}
 	})

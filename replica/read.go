@@ -116,11 +116,15 @@ func (r *Read) Damaged(i int) {
 	r.damaged |= 1 << i & r.failed
 }
 
-// Verdict says what the answers so far amount to: Pending, Done or Impossible.
+// Verdict says what the answers so far amount to: Pending, Done or Impossible. As long
+// as every owner that spoke found its copy damaged the others are waited for: whether
+// any has a good one is part of the answer.
 func (r *Read) Verdict() Verdict {
 	switch {
 	case r.need.met(r.answered):
 		return Done
+	case r.damaged != 0 && r.damaged == r.answered|r.failed && !r.AllDamaged():
+		return Pending
 	case !r.need.Possible(r.failed, r.owners):
 		return Impossible
 	}
@@ -162,9 +166,6 @@ func (r *Read) Holders() int { return count(r.holding()) }
 
 // Holds reports whether owner i is known to hold the joined record.
 func (r *Read) Holds(i int) bool { return r.holding()>>i&1 == 1 }
-
-// Stale reports whether owner i answered and holds less than the join.
-func (r *Read) Stale(i int) bool { return r.answered&^r.holding()>>i&1 == 1 }
 
 // AllDamaged reports whether every owner found its copy damaged.
 func (r *Read) AllDamaged() bool { return count(r.damaged) == r.owners }
