@@ -36,11 +36,15 @@ type stamper struct {
 	// held. It guards ceiling.
 	raising chan struct{}
 	ceiling uint64
-	mu      struct {
+	// told is a stamp that no later start finds its ceiling below, unless its directory
+	// is an older copy.
+	told atomic.Uint64
+	mu   struct {
 		sync.Mutex
 		rise *rise // that runs, or nil
 	}
-	// used says that stamps were issued since the ceiling was last raised.
+	// used says that stamps were issued, or writes taken, since the ceiling was last
+	// raised.
 	used atomic.Bool
 }
 
@@ -51,6 +55,7 @@ func newStamper(wall func() time.Time, maxOffset time.Duration, sys *system) (*s
 	}
 	s := &stamper{Clock: vclock.NewClock(wall, maxOffset, floor), wall: wall, sys: sys, floor: floor, raising: make(chan struct{}, 1), ceiling: floor}
 	s.SetCeiling(floor)
+	s.told.Store(floor)
 	return s, nil
 }
 
@@ -190,12 +195,21 @@ func (s *stamper) rest() error {
 	return s.setLocked(s.Clock.Now())
 }
 
+// keepAgain makes the ceiling durable again that the disk has lost.
+func (s *stamper) keepAgain() error {
+	s.raising <- struct{}{}
+	defer func() { <-s.raising }()
+	return s.setLocked(s.ceiling)
+}
+
 // setLocked persists the ceiling, then lets the clock use it. raising is held.
 func (s *stamper) setLocked(ceiling uint64) error {
+	told := min(s.Clock.Now(), ceiling)
 	if err := s.sys.set(number(sysCeiling, ceiling)); err != nil {
 		return engineError(err)
 	}
 	s.used.Store(false)
+	s.told.Store(max(told, s.told.Load()))
 	s.ceiling = ceiling
 	s.SetCeiling(ceiling)
 	return nil

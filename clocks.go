@@ -1,7 +1,9 @@
 package kvstore
 
 import (
+	"cmp"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +24,15 @@ type clocks struct {
 	mu    struct {
 		sync.Mutex
 		readings map[string]reading // by node id
+		lives    map[uint64][]life  // by UID, of members
 	}
 }
+
+// A life is one start of a member, and the highest that it told: see stamper.told.
+type life struct{ actor, told uint64 }
+
+// maxLives bounds those that are kept of one member: the highest ones.
+const maxLives = 8
 
 // A reading is a peer's clock as it was seen at one time.
 type reading struct {
@@ -42,7 +51,11 @@ func (c *clocks) ask(v *view) {
 	for i := range v.nodes {
 		if n := &v.nodes[i]; n.peer != nil && !n.dead {
 			q := &clockQuestion{c: c, id: n.id, sent: now()}
-			_ = n.peer.Call(replica.OpClock, q.sent.Add(c.db.opts.MaxRequest), nil, nil, q, 0)
+			var body []byte
+			for _, x := range []uint64{c.db.uid, c.db.actor, c.db.clock.told.Load()} {
+				body = binary.LittleEndian.AppendUint64(body, x)
+			}
+			_ = n.peer.Call(replica.OpClock, q.sent.Add(c.db.opts.MaxRequest), body, nil, q, 0)
 		}
 	}
 }
@@ -56,13 +69,25 @@ type clockQuestion struct {
 
 // Complete takes the answer.
 func (q *clockQuestion) Complete(_ uint64, body []byte, err error) {
-	if err != nil || len(body) != 8 {
+	if err != nil || len(body) != 16 {
 		return
 	}
+	db := q.c.db
 	took := now().Sub(q.sent)
 	theirs := time.Unix(0, int64(binary.LittleEndian.Uint64(body)))
-	off := theirs.Sub(q.c.db.opts.Clock().Add(-took / 2)).Abs()
-	q.c.note(q.id, reading{apart: max(off-took/2, 0), at: now()})
+	off := theirs.Sub(db.opts.Clock().Add(-took / 2)).Abs()
+	r := reading{apart: max(off-took/2, 0), at: now()}
+	if defences.OldCopy && binary.LittleEndian.Uint64(body[8:]) > db.clock.floor && db.damage.old.CompareAndSwap(false, true) {
+		// Nobody is answered, and this clock does not count, before that is noted.
+		if !db.workers.run(func() {
+			db.damage.doubt("another member knows of a later start or write")
+			q.c.note(q.id, r)
+		}) {
+			db.damage.old.Store(false)
+		}
+		return
+	}
+	q.c.note(q.id, r)
 }
 
 // note files a reading and judges the own clock again.
@@ -104,7 +129,41 @@ func (c *clocks) known() int {
 	return all
 }
 
-// appendTime is the answer to a clockQuestion.
-func appendTime(dst []byte, t time.Time) []byte {
-	return binary.LittleEndian.AppendUint64(dst, uint64(t.UnixNano()))
+// answer answers a clockQuestion: with the time, and the highest that earlier starts of
+// the member that asks have told.
+func (c *clocks) answer(dst, body []byte) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(c.db.opts.Clock().UnixNano()))
+	var before uint64
+	if v := c.db.view.Load(); len(body) == 24 && v != nil {
+		u := func(at int) uint64 { return binary.LittleEndian.Uint64(body[at:]) }
+		if uid := u(0); v.members([]uint64{uid}) {
+			before = c.heed(uid, life{actor: u(8), told: u(16)})
+		}
+	}
+	return binary.LittleEndian.AppendUint64(dst, before)
+}
+
+// heed takes in what a member tells of its present life, and gives the highest that
+// others of its lives have told.
+func (c *clocks) heed(uid uint64, present life) (before uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lives := c.mu.lives[uid]
+	i := slices.IndexFunc(lives, func(l life) bool { return l.actor == present.actor })
+	if i < 0 {
+		i = len(lives)
+		lives = append(lives, present)
+	}
+	lives[i].told = max(lives[i].told, present.told)
+	for _, l := range lives {
+		if l.actor != present.actor {
+			before = max(before, l.told)
+		}
+	}
+	if len(lives) > maxLives {
+		slices.SortFunc(lives, func(a, b life) int { return cmp.Compare(b.told, a.told) })
+		lives = lives[:maxLives]
+	}
+	c.mu.lives[uid] = lives
+	return before
 }

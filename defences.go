@@ -17,4 +17,9 @@ var defences = struct {
 	// KeyLocks: causal writes of a key take turns at their coordinator, and
 	// SyncFirst: they are stored there before they are sent (causal-chain).
 	KeyLocks, SyncFirst bool
-}{true, true, true, true, true, true, true, true, true, true}
+	// Incomplete: what this node lost is refused until it has exchanged with enough
+	// others (HealQuorum), which promised first (HealPromise), and has dropped what they
+	// have forgotten (HealDrop); and an older copy of the directory is found out (I1, I4,
+	// I5, I8).
+	Incomplete, HealQuorum, HealPromise, HealDrop, OldCopy bool
+}{true, true, true, true, true, true, true, true, true, true, true, true, true, true, true}

@@ -10,6 +10,9 @@ type EventListener struct {
 	MemberChanged func(MemberInfo)
 	// EpochLearned: the cluster agreed a new epoch.
 	EpochLearned func(EpochInfo)
+	// Damaged: data of this node was lost. It answers no reads of these partitions
+	// until it is Healed by the other owners.
+	Damaged, Healed func(DamageInfo)
 }
 
 // A MemberInfo tells that a member went from one state to another.
@@ -29,6 +32,26 @@ type EpochInfo struct {
 // String is one line.
 func (i EpochInfo) String() string {
 	return fmt.Sprintf("epoch %d with %d members", i.Number, i.Members)
+}
+
+// A DamageInfo tells of partitions of which this node is, or was, an incomplete owner.
+type DamageInfo struct{ Partitions int }
+
+// String is one line.
+func (i DamageInfo) String() string {
+	return fmt.Sprintf("data of %d partitions was lost at this node", i.Partitions)
+}
+
+func (l *EventListener) damaged(i DamageInfo) {
+	if l.Damaged != nil {
+		l.Damaged(i)
+	}
+}
+
+func (l *EventListener) healed(i DamageInfo) {
+	if l.Healed != nil {
+		l.Healed(i)
+	}
 }
 
 func (l *EventListener) member(i MemberInfo) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,6 +45,55 @@ type comparison struct {
 	floors []vclock.Dot
 	// compared reports whether a partition takes part.
 	compared func(p int) bool
+	// rest takes what is left of partitions that this node lost data of; others leave
+	// these out.
+	rest bool
+	lost []bool // those, by partition; nil for none
+}
+
+// spare leaves out the partitions that this node lost data of, or with rest takes what
+// is left of them. It reports false where neither may be: they have to be compared.
+func (c *comparison) spare(lost []bool, rest, may bool) bool {
+	c.lost, c.rest = lost, rest
+	if lost == nil || rest {
+		return true
+	}
+	whole := c.compared
+	for p := range lost {
+		if lost[p] && whole(p) && !may {
+			return false
+		}
+	}
+	c.compared = func(p int) bool { return !lost[p] && whole(p) }
+	return true
+}
+
+// scan gives the own records of a comparison, from tables with dots above a floor.
+func (db *DB) scan(c *comparison, above vclock.Dot) iter.Seq2[lsm.Record, error] {
+	hi := min(c.Hi, systemToken-1)
+	switch {
+	case c.rest:
+		return db.tree.Salvage(c.Lo, hi)
+	case c.lost == nil:
+		return db.tree.ScanAbove(c.Lo, hi, above)
+	}
+	r := db.view.Load().ring
+	return func(yield func(lsm.Record, error) bool) {
+		for p := r.Partition(c.Lo); p <= r.Partition(hi); p++ {
+			lo, end := r.Range(p)
+			if c.lost[p] {
+				continue
+			}
+			for ; p+1 <= r.Partition(hi) && !c.lost[p+1]; p++ {
+				_, end = r.Range(p + 1)
+			}
+			for rec, err := range db.tree.ScanAbove(max(lo, c.Lo), min(end, hi), above) {
+				if !yield(rec, err) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // A shot is what one side holds at one instant: tokens and digests of the records,
@@ -95,7 +145,7 @@ func (db *DB) take(c *comparison, until time.Time) (s *shot, read int, err error
 		above = lowest(c.floors, c.compared)
 	}
 	late, last := false, uint64(0)
-	for rec, err := range db.tree.ScanAbove(c.Lo, min(c.Hi, systemToken-1), above) {
+	for rec, err := range db.scan(c, above) {
 		if err != nil {
 			return nil, read, engineError(err)
 		}
@@ -159,11 +209,12 @@ func (v *view) shared(uid uint64) func(p int) bool {
 
 // An exchangeResult is what one comparison came to.
 type exchangeResult struct {
-	end, last      uint64 // of the range that was compared, and of what was asked for
-	read           int    // own records looked at
-	tokens         int    // that differed
-	sent, received int    // records
-	bytes          int    // of messages, both ways
+	end, last      uint64       // of the range that was compared, and of what was asked for
+	read           int          // own records looked at
+	tokens         int          // that differed
+	sent, received int          // records
+	bytes          int          // of messages, both ways
+	floors         []vclock.Dot // the other side's horizons, by partition
 }
 
 // A conversation is an exchange as its asker sees it.
@@ -174,6 +225,7 @@ type conversation struct {
 	peer    *peer
 	session uint64
 	own     []vclock.Dot // this node's horizons when it began
+	heal    healing
 	result  exchangeResult
 	stop    <-chan struct{} // ends waits, besides db.stop
 }
@@ -185,7 +237,20 @@ type exchangePiece struct {
 	from       uint64
 	partitions []uint32 // ascending; nil: all that both own
 	cut        uint64   // the highest stamp; 0: a moment ago
+	heal       healing
 }
+
+// A healing says that an exchange is for what this node lost: it takes and gives
+// nothing.
+type healing uint8
+
+const (
+	notHealing healing = iota
+	// fromWhole: what the other side has forgotten goes here too.
+	fromWhole
+	// fromRest: the other side lost data itself.
+	fromRest
+)
 
 // exchange compares a piece with the member of that UID, and brings each side what it
 // lacks.
@@ -200,7 +265,7 @@ func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (e
 	}
 	v := db.view.Load()
 	routine, from, partitions := piece.routine, piece.from, piece.partitions
-	x := &conversation{db: db, v: v, uid: uid, peer: db.reach(uid), stop: stop}
+	x := &conversation{db: db, v: v, uid: uid, peer: db.reach(uid), stop: stop, heal: piece.heal}
 	if x.peer == nil {
 		return x.result, errDown
 	}
@@ -216,6 +281,12 @@ func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (e
 		c.Lo, _ = v.ring.Range(int(partitions[0]))
 		_, c.Hi = v.ring.Range(int(partitions[len(partitions)-1]))
 		c.Lo, c.Hi = max(c.Lo, from), min(c.Hi, systemToken-1)
+	}
+	if !c.spare(db.damage.incomplete(v), piece.heal != notHealing, partitions == nil) {
+		return x.result, errDamaged
+	}
+	if partitions == nil && c.lost != nil {
+		bits = bitmap(v.partitionsWhere(c.compared), v.ring.Partitions())
 	}
 	x.result.last = c.Hi
 	err := x.run(c, bits)
@@ -299,7 +370,13 @@ func (x *conversation) open(c *comparison, bits []byte) (*shot, replica.Exchange
 		if err != nil {
 			return nil, opened, err
 		}
-		if x.session = opened.Session; x.session == 0 {
+		x.session = opened.Session
+		x.result.floors = replica.Floors(opened.Floors, len(c.floors))
+		if x.heal == notHealing && x.db.damage.outrun(x.v, x.result.floors, c.compared) {
+			x.end()
+			return nil, opened, errDamaged
+		}
+		if x.session == 0 {
 			replica.LowerFloors(c.floors, opened.Floors)
 			continue
 		}
@@ -316,7 +393,7 @@ func (x *conversation) open(c *comparison, bits []byte) (*shot, replica.Exchange
 
 // openOnce asks for a session with the floors of c.
 func (x *conversation) openOnce(c *comparison, bits []byte, count int) (replica.ExchangeOpened, error) {
-	o := replica.OpenExchange{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), From: x.db.uid, Routine: c.routine,
+	o := replica.OpenExchange{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), From: x.db.uid, Routine: c.routine, Rest: x.heal == fromRest,
 		Range: c.Range, Cut: c.cut, Count: uint64(count), Floors: replica.FloorRuns(c.floors), Partitions: bits}
 	body, err := x.ask(replica.OpExchange, o.Append(nil))
 	if err != nil {
@@ -419,8 +496,12 @@ func (x *conversation) settleSome(c *comparison, tokens []uint64) (settled int, 
 	if err == nil {
 		err = x.receive(m.Records)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case x.heal == notHealing:
 		err = x.send(c, m.Wanted)
+	case x.heal == fromWhole:
+		err = x.drop(c, m.Wanted)
 	}
 	if err != nil {
 		return 0, err
@@ -435,7 +516,11 @@ func (db *DB) atToken(c *comparison, token uint64) ([]replica.KeyRecord, error) 
 		return nil, nil
 	}
 	var own []replica.KeyRecord
-	for rec, err := range db.tree.Scan(token, token) {
+	scan := db.tree.Scan
+	if c.rest {
+		scan = db.tree.Salvage
+	}
+	for rec, err := range scan(token, token) {
 		if err != nil {
 			return nil, engineError(err)
 		}
@@ -642,7 +727,7 @@ func (x *exchanges) loop() {
 // step does the next piece of work, if there is any.
 func (x *exchanges) step() {
 	v := x.db.view.Load()
-	if v == nil || v.self() < 0 {
+	if v == nil || v.self() < 0 || !x.db.trusted.Load() {
 		return
 	}
 	x.mu.Lock()

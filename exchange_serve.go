@@ -175,6 +175,10 @@ func (db *DB) serveOpen(s served) {
 	if v == nil {
 		return
 	}
+	if !db.trusted.Load() {
+		db.refuse(s.to, replica.NotReady)
+		return
+	}
 	if o.Epoch != v.epoch.Number {
 		db.refuse(s.to, replica.Stale)
 		return
@@ -189,8 +193,18 @@ func (db *DB) serveOpen(s served) {
 	if len(o.Partitions) > 0 {
 		built.compared = within(o.Partitions, built.compared)
 	}
+	if !built.spare(db.damage.incomplete(v), o.Rest, len(o.Partitions) == 0) {
+		db.sessions.end(id)
+		db.refuse(s.to, replica.Damaged)
+		return
+	}
+	if !o.Rest && db.damage.outrun(v, replica.Floors(o.Floors, len(built.floors)), built.compared) {
+		db.sessions.end(id)
+		db.refuse(s.to, replica.Damaged)
+		return
+	}
 	replica.LowerFloors(built.floors, o.Floors)
-	p := replica.ExchangeOpened{Reply: replica.Reply{Stamp: db.clock.Now(), Epoch: v.epoch.Number}, Session: id, Floors: replica.FloorRuns(built.floors)}
+	p := replica.ExchangeOpened{Reply: replica.Reply{Stamp: db.clock.Now(), Epoch: v.epoch.Number}, Session: id, Floors: replica.FloorRuns(built.own)}
 	if !built.sameFloors(&o) {
 		db.sessions.end(id)
 		p.Session, p.Shape = 0, merkle.NewShape(o.Lo, o.Hi, 0)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"path"
 	"time"
 
 	"example.com/kvstore/internal/check"
@@ -140,3 +141,9 @@ func Exchange(db *DB) (bytes int, err error) {
 	}
 	return bytes, nil
 }
+
+// Flush has a node's engine bring what is in memory to tables.
+func Flush(db *DB) error { return db.tree.Flush() }
+
+// DataDir is where the engine of the node in dir has its files.
+func DataDir(dir string) string { return path.Join(dir, "data") }

@@ -69,5 +69,8 @@ func (f *fence) await(ctx context.Context, deadline time.Time) error {
 
 // acceptData reports whether this node may take data in the epoch of v.
 func (db *DB) acceptData(v *view) bool {
+	if !db.clock.used.Load() {
+		db.clock.used.Store(true)
+	}
 	return db.fence.admit() && db.view.Load().epoch.Number == v.epoch.Number
 }

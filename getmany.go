@@ -278,7 +278,7 @@ func (db *DB) serveReadMany(s served) {
 	if v == nil {
 		return
 	}
-	if db.fence.raised.Load() {
+	if !db.trusted.Load() || db.fence.raised.Load() {
 		db.refuse(s.to, replica.NotReady)
 		return
 	}

@@ -31,7 +31,8 @@ type horizons struct {
 	// writing is a lock that may be held across a sync, around the keys and drain:
 	// capacity 1, full when held.
 	writing chan struct{}
-	// damages counts the times that data was found to be lost.
+	// damages counts the times that data was found to be lost: what was going on then
+	// is void.
 	damages atomic.Uint64
 	mu      struct {
 		sync.Mutex
@@ -195,8 +196,11 @@ func (h *horizons) step(m *replica.RoundStep, until time.Time) replica.Status {
 	if m.Epoch != v.epoch.Number {
 		return replica.Stale
 	}
-	if m.Step == replica.RoundPromise {
+	switch m.Step {
+	case replica.RoundPromise:
 		return h.promise(v, m)
+	case replica.RoundHeal:
+		return h.yield(v, m)
 	}
 	h.mu.Lock()
 	r := h.mu.rounds[m.Round]
@@ -251,6 +255,33 @@ func (h *horizons) promise(v *view, m *replica.RoundStep) replica.Status {
 		return replica.Overloaded
 	}
 	h.mu.rounds[m.Round] = r
+	return replica.OK
+}
+
+// yield promises, for an owner that lost data, to take nothing more that it may have
+// acknowledged before: else a write could be acknowledged by it, as it was, and by this
+// node, after they have exchanged.
+func (h *horizons) yield(v *view, m *replica.RoundStep) replica.Status {
+	partitions := v.partitionsOf(m)
+	switch {
+	case !sameOwners(v, partitions, m.Owners):
+		return replica.NotOwner
+	case m.Horizon > vclock.NewStamp(h.db.opts.Clock()):
+		return replica.ClockSkew
+	}
+	if defences.HealPromise {
+		t := h.of(v)
+		h.writing <- struct{}{}
+		defer func() { <-h.writing }()
+		raise(t.promised, partitions, m.Horizon)
+		h.passing.drain()
+		if err := h.persist(t, partitions); err != nil {
+			return errorStatus(err)
+		}
+	}
+	if h.damaged(v, partitions) {
+		return replica.Damaged
+	}
 	return replica.OK
 }
 
@@ -316,7 +347,11 @@ func (h *horizons) merge(m *replica.RoundStep, r *round) replica.Status {
 			}
 		}
 	}
-	if err := h.db.sys.set(number(sysMerged, m.Round)); err != nil { // syncs the log under every policy
+	h.writing <- struct{}{}
+	defer func() { <-h.writing }()
+	// Nothing has changed, but this syncs the log under every policy, and what was merged
+	// with it.
+	if err := h.persist(h.of(h.db.view.Load()), r.partitions); err != nil {
 		return errorStatus(err)
 	}
 	return replica.OK
@@ -341,6 +376,9 @@ func (h *horizons) record(v *view, id uint64, r *round) replica.Status {
 	t := h.of(v)
 	h.writing <- struct{}{}
 	defer func() { <-h.writing }()
+	if r.damages != h.damages.Load() {
+		return replica.Damaged
+	}
 	raise(t.recorded, r.partitions, r.horizon)
 	h.passing.drain()
 	if err := h.persist(t, r.partitions); err != nil {
@@ -392,15 +430,8 @@ func (h *horizons) persist(t *horizonTable, partitions []uint32) error {
 
 // damaged reports whether some of the partitions' data may be lost here.
 func (h *horizons) damaged(v *view, partitions []uint32) bool {
-	ranges := h.db.tree.Damaged()
-	for _, r := range ranges {
-		for _, p := range partitions {
-			if lo, hi := v.ring.Range(int(p)); lo <= r.Hi && r.Lo <= hi {
-				return true
-			}
-		}
-	}
-	return false
+	lost := h.db.damage.incomplete(v)
+	return lost != nil && slices.ContainsFunc(partitions, func(p uint32) bool { return lost[p] })
 }
 
 // ownersOf are the UIDs of the owners of partition p, ascending.

@@ -25,6 +25,7 @@ type DB struct {
 	opts  Options
 	id    string // of this node
 	uid   uint64 // of its directory
+	boots uint64 // starts of it so far
 	actor uint64 // of this start: in the dot of every plain write it issues (I6)
 	// causal is the actor of its causal writes: another one, since a version vector
 	// claims all earlier dots of an actor.
@@ -43,6 +44,7 @@ type DB struct {
 	exchanges *exchanges
 	sessions  *sessions
 	horizons  *horizons
+	damage    *damage
 
 	view   atomic.Pointer[view] // nil until the first epoch is known
 	gate   *gate                // the callers' calls
@@ -64,6 +66,9 @@ type DB struct {
 	// the moment the listener is open.
 	started atomic.Bool
 	ready   atomic.Bool
+	// trusted is set when the others were asked whether they know of anything that this
+	// directory should have and lacks. Before nothing is read of it.
+	trusted atomic.Bool
 	readied chan struct{} // closed when ready is set
 	closing atomic.Bool
 	closed  chan struct{} // closed at the end of Close, when closeErr is set
@@ -104,11 +109,12 @@ func Open(dir string, o *Options) (*DB, error) {
 	}
 	db.hints, db.exchanges = newHints(db), newExchanges(db)
 	db.horizons = newHorizons(db)
+	db.damage = newDamage(db)
 	db.sessions = newSessions()
 	db.intake.mu.bucket = replica.NewBucket(intakeRate, intakeBurst)
 	db.background, db.cancel = context.WithCancel(context.Background())
 	db.clocks.db = db
-	db.clocks.mu.readings = map[string]reading{}
+	db.clocks.mu.readings, db.clocks.mu.lives = map[string]reading{}, map[uint64][]life{}
 	db.sweeper.kick = make(chan struct{}, 1)
 	db.writes = pool[writeCall]{limit: maxInFlight, make: func() *writeCall {
 		c := &writeCall{db: db, decided: make(chan struct{}, 1)}
@@ -130,6 +136,7 @@ func Open(dir string, o *Options) (*DB, error) {
 	db.loops.Go(db.hints.loop)
 	db.loops.Go(db.exchanges.loop)
 	db.loops.Go(db.horizons.loop)
+	db.loops.Go(db.damage.loop)
 	db.loops.Go(func() { db.members.seeds.watch(db.background, db.opts.Logger) })
 	return db, nil
 }
@@ -154,12 +161,19 @@ func (db *DB) open(dir string) error {
 		// Tombstones are kept until the owners can prove that all of them have
 		// what they cover.
 		Horizon: db.horizons.purge,
+		// Others have the data too, if there are others.
+		Isolate:             db.isolates(),
+		OnDamage:            db.damage.found,
+		ScrubBytesPerSecond: scrubRate,
 	})
 	if err != nil {
 		return openError(dir, err)
 	}
 	db.tree = tree
-	db.sys = &system{tree: tree}
+	db.sys = newSystem(tree, db.opts.Clock())
+	if err := db.damage.open(); err != nil {
+		return openError(dir, err)
+	}
 	if err := db.identify(dir); err != nil {
 		return err
 	}
@@ -167,7 +181,7 @@ func (db *DB) open(dir string) error {
 		return openError(dir, err)
 	}
 	for _, err := range tree.Scan(0, systemToken-1) {
-		if err != nil {
+		if err != nil && !(db.isolates() && errors.Is(err, lsm.ErrCorrupt)) {
 			return openError(dir, err)
 		}
 		db.fence.data.Store(true)
@@ -197,6 +211,9 @@ func (db *DB) identify(dir string) error {
 	if err != nil {
 		return openError(dir, err)
 	}
+	if db.damage.salvaged && (id == nil || uid == 0) {
+		return fmt.Errorf("%w: %s: the identity of the node was lost with a damaged file; start it with an empty directory and another Options.NodeID", ErrCorrupt, dir)
+	}
 	if id == nil {
 		draw := db.opts.rand(0)
 		// The clock keeps a node that lost its disk from being taken for the old
@@ -215,7 +232,7 @@ func (db *DB) identify(dir string) error {
 		return fmt.Errorf("%w: %s belongs to node %q, Options.NodeID is %q; use another directory", ErrIncompatible, dir, id, db.opts.NodeID)
 	}
 	boots++
-	db.id, db.uid = string(id), uid
+	db.id, db.uid, db.boots = string(id), uid, boots
 	db.opts.NodeID = db.id
 	// Drawn anew at each start, also by a copy of the directory. The clock is for
 	// seeds that repeat.
@@ -228,7 +245,7 @@ func (db *DB) identify(dir string) error {
 		}
 	}
 	db.causal.Store(causal)
-	err = db.sys.set(setting{sysNode, id}, setting{sysCluster, name}, number(sysUID, uid), number(sysBoots, boots), number(sysActor, db.actor), number(sysCausal, causal))
+	err = db.sys.set(setting{sysNode, id}, setting{sysCluster, name}, number(sysUID, uid), number(sysBoots, boots), number(sysCausal, causal))
 	return engineError(err)
 }
 
@@ -237,6 +254,12 @@ func (db *DB) meet(dir string) error {
 	chain, err := db.sys.chain()
 	if err != nil {
 		return openError(dir, err)
+	}
+	if db.damage.salvaged {
+		if len(chain) == 0 {
+			return fmt.Errorf("%w: %s: what the node knew of its cluster was lost with a damaged file; start it with an empty directory and another Options.NodeID", ErrCorrupt, dir)
+		}
+		db.fence.data.Store(true) // it may have been, and then no join was promised
 	}
 	if n := len(chain); n > 0 {
 		if err := db.horizons.load(chain[n-1].Ring.Partitions()); err != nil {
@@ -247,10 +270,7 @@ func (db *DB) meet(dir string) error {
 	if err != nil {
 		return openError(dir, err)
 	}
-	boots, err := db.sys.uint64(sysBoots)
-	if err != nil {
-		return openError(dir, err)
-	}
+	boots := db.boots
 	m := newMembers(db)
 	db.members = m
 	addr := ""
@@ -301,10 +321,15 @@ func (db *DB) meet(dir string) error {
 		}
 		chain = append(chain, first)
 	}
-	m.agent, err = topology.NewAgent(topology.Config{
+	config := topology.Config{
 		Self: self, Name: db.opts.Cluster, State: state, Chain: chain, Seeds: m.seeds.addrs, Seed: db.opts.rand(boots).Uint64(),
 		Fence: db.fence.raise, Unfence: func() { m.unfence = true },
-	})
+	}
+	m.agent, err = topology.NewAgent(config)
+	if db.damage.salvaged && errors.Is(err, topology.ErrCorrupt) { // it is of an epoch that was lost
+		config.State = nil
+		m.agent, err = topology.NewAgent(config)
+	}
 	if err != nil {
 		if !errors.Is(err, topology.ErrCorrupt) {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)

@@ -62,6 +62,7 @@ type inbound struct {
 	body  []byte
 	addr  string
 	epoch uint64
+	kept  chan<- error // instead: write again what the disk has lost, and tell of it here
 }
 
 func newMembers(db *DB) *members {
@@ -140,6 +141,10 @@ func (m *members) take(in inbound) error {
 		return nil
 	case replica.OpTopology:
 		m.busyUntil = now().Add(busyFor)
+	}
+	if in.kept != nil {
+		in.kept <- m.keepAgain()
+		return nil
 	}
 	if len(m.owed) > 0 {
 		return nil // one thing after the other; the protocol repeats itself
@@ -269,6 +274,19 @@ func (m *members) carryOut(e topology.Effects) error {
 		m.fail(fmt.Errorf("%w: %w", ErrJoinRefused, e.Refused))
 	}
 	return nil
+}
+
+// keepAgain makes durable again what this node knows of the cluster.
+func (m *members) keepAgain() error {
+	settings := []setting{{sysTopology, m.agent.State()}}
+	for _, e := range m.agent.Chain(0) {
+		b, err := e.AppendBinary(nil)
+		if err != nil {
+			return err
+		}
+		settings = append(settings, setting{epochKey(e.Number), b})
+	}
+	return m.db.sys.set(settings...)
 }
 
 // fail notes the first reason why this node can't take its place.
@@ -420,6 +438,10 @@ func (m *members) settle() {
 	if m.db.ready.Load() || v == nil || v.self() < 0 {
 		return
 	}
+	majority := len(v.nodes)/2 + 1
+	if m.db.clocks.known() >= majority {
+		m.db.trusted.Store(true)
+	}
 	if len(v.nodes) > 1 && m.db.clock.lead() > 0 {
 		return
 	}
@@ -431,7 +453,7 @@ func (m *members) settle() {
 			}
 		}
 	}
-	if majority := len(v.nodes)/2 + 1; alive >= majority && m.db.clocks.known() >= majority {
+	if alive >= majority && m.db.clocks.known() >= majority {
 		m.db.ready.Store(true)
 		close(m.db.readied)
 	}

@@ -28,6 +28,7 @@ type counters struct {
 	exchangeBytes, exchangeTokens    atomic.Uint64
 	exchangedSent, exchangedReceived atomic.Uint64
 	rounds, failedRounds, rereads    atomic.Uint64
+	damages, healed                  atomic.Uint64
 }
 
 // exchanged counts an exchange.
@@ -84,6 +85,10 @@ type Metrics struct {
 	Rounds, FailedRounds, Rereads uint64
 	// NeedExchange are partitions of which this node has to compare its copy.
 	NeedExchange int
+	// Damages is how often data of this node was found to be lost. Of Incomplete
+	// partitions some is still; Healed came back from the other owners.
+	Damages, Healed uint64
+	Incomplete      int
 	// PendingHints are stored now, for other nodes, in PendingHintBytes.
 	PendingHints     int
 	PendingHintBytes int64
@@ -109,6 +114,14 @@ func (db *DB) Metrics() Metrics {
 	m.ExchangeTokens, m.ExchangedSent, m.ExchangedReceived = c.exchangeTokens.Load(), c.exchangedSent.Load(), c.exchangedReceived.Load()
 	m.Rounds, m.FailedRounds, m.Rereads = c.rounds.Load(), c.failedRounds.Load(), c.rereads.Load()
 	m.NeedExchange = db.exchanges.waiting()
+	m.Damages, m.Healed = c.damages.Load(), c.healed.Load()
+	if v := db.view.Load(); v != nil {
+		for _, lost := range db.damage.incomplete(v) {
+			if lost {
+				m.Incomplete++
+			}
+		}
+	}
 	for _, h := range *db.hints.pending.Load() {
 		m.PendingHints += h.Hints
 		m.PendingHintBytes += h.Bytes
@@ -133,6 +146,7 @@ func (m Metrics) String() string {
 	fmt.Fprintf(&b, "  exchanges %d (%d failed), %d bytes, %d tokens differed, %d records sent, %d received, %d partitions in need\n",
 		m.Exchanges, m.FailedExchanges, m.ExchangeBytes, m.ExchangeTokens, m.ExchangedSent, m.ExchangedReceived, m.NeedExchange)
 	fmt.Fprintf(&b, "  rounds   %d (%d failed), %d re-reads\n", m.Rounds, m.FailedRounds, m.Rereads)
+	fmt.Fprintf(&b, "  damages  %d, %d partitions healed, %d incomplete\n", m.Damages, m.Healed, m.Incomplete)
 	b.WriteString(m.Engine.String())
 	b.WriteString(m.Transport.String())
 	return b.String()

@@ -320,7 +320,7 @@ func (db *DB) serveScan(s served) {
 	}
 	switch {
 	case db.admitNode(&replica.Request{To: q.To, Epoch: q.Epoch, Stamp: q.Stamp}, s) == nil:
-	case db.fence.raised.Load():
+	case !db.trusted.Load() || db.fence.raised.Load():
 		db.refuse(s.to, replica.NotReady)
 	case !db.workers.run(func() { s.to.Reply(db.scanPage(&q, s.deadline), nil) }):
 		db.refuse(s.to, replica.Overloaded)

@@ -39,8 +39,8 @@ func (db *DB) handle(r *transport.Request) {
 		}
 		db.serve(s)
 	case replica.OpClock:
-		var b [8]byte
-		r.Reply(appendTime(b[:0], db.opts.Clock()), nil)
+		var b [16]byte
+		r.Reply(db.clocks.answer(b[:0], r.Body), nil)
 	case replica.OpGossip, replica.OpTopology:
 		db.members.receive(r.Op, r.Body)
 	default:
@@ -303,6 +303,10 @@ func (db *DB) serveRead(s served) {
 		return
 	}
 	if db.admit(&q, s) == nil {
+		return
+	}
+	if !db.trusted.Load() {
+		db.refuse(s.to, replica.NotReady)
 		return
 	}
 	if db.fence.raised.Load() {

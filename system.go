@@ -2,8 +2,11 @@ package kvstore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
+	"time"
 
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/topology"
@@ -20,27 +23,55 @@ const (
 	sysNode     = "node/id"        // text
 	sysUID      = "node/uid"       // 8 bytes: identity of the directory
 	sysBoots    = "node/boots"     // 8 bytes: starts so far
-	sysActor    = "node/actor"     // 8 bytes: of the running or last start
 	sysCausal   = "node/causal"    // 8 bytes: the present actor of causal writes
+	sysSalvaged = "node/salvaged"  // 1 byte: some of these keys may be missing
 	sysCluster  = "cluster/name"   // text
 	sysCeiling  = "clock/ceiling"  // 8 bytes: no stamp above it was issued
 	sysTopology = "topology/state" // the agent's, opaque
 	sysEpoch    = "epoch/"         // + number, 20 decimal digits: topology.Epoch
 	sysExchange = "exchange/"      // + partition, 5 decimal digits, 8 bytes: the epoch in which the need was noted
 	sysHorizon  = "horizon/"       // + partition / 64, 5 decimal digits: (promised 8, recorded 8)*
-	sysMerged   = "horizon/merged" // 8 bytes: the round that was last merged here
 	// replica.HintPrefix and replica.MarkPrefix: what is kept for other nodes.
 )
 
 // A system is the node's own durable state. Only one goroutine writes a key.
 type system struct {
 	tree *lsm.Tree
+	// lost is the stamp of the last key that was set without knowing what it was, as
+	// damage hid that: above what any key had.
+	lost atomic.Uint64
+}
+
+func newSystem(tree *lsm.Tree, now time.Time) *system {
+	s := &system{tree: tree}
+	s.lost.Store(vclock.NewStamp(now))
+	return s
+}
+
+// next is the dot of the value that a key gets: one above that of the value it
+// replaces.
+func (s *system) next(key string) (vclock.Dot, error) {
+	old, _, err := s.tree.ReadToken(systemToken, []byte(key))
+	if errors.Is(err, lsm.ErrCorrupt) {
+		return vclock.Dot{Stamp: s.lost.Add(1)}, nil
+	}
+	return vclock.Dot{Stamp: old.Max.Stamp + 1}, err
 }
 
 // A setting is one key of the system key space and its new value.
 type setting struct {
 	key   string
 	value []byte
+}
+
+// readable reports, as an error, whether some of the keys are hidden by damage.
+func (s *system) readable() error {
+	for _, err := range s.tree.Scan(systemToken, systemToken) {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // get returns a key's value, nil when it was never set.
@@ -68,15 +99,14 @@ func number(key string, n uint64) setting {
 }
 
 // set stores all settings, synced, in one group of the log. A later set of a
-// key wins: its dot is one above that of the value it replaces.
+// key wins.
 func (s *system) set(settings ...setting) error {
 	batch := make([]lsm.Record, len(settings))
 	for i, x := range settings {
-		old, _, err := s.tree.ReadToken(systemToken, []byte(x.key))
+		dot, err := s.next(x.key)
 		if err != nil {
 			return err
 		}
-		dot := vclock.Dot{Stamp: old.Max.Stamp + 1}
 		batch[i] = lsm.Record{Token: systemToken, Key: []byte(x.key), Min: dot, Max: dot, Kind: lsm.Value, Value: x.value}
 	}
 	return s.tree.ApplySync(batch)
@@ -89,11 +119,10 @@ func (s *system) remove(keys ...string) error {
 	}
 	batch := make([]lsm.Record, len(keys))
 	for i, key := range keys {
-		old, _, err := s.tree.ReadToken(systemToken, []byte(key))
+		dot, err := s.next(key)
 		if err != nil {
 			return err
 		}
-		dot := vclock.Dot{Stamp: old.Max.Stamp + 1}
 		batch[i] = lsm.Record{Token: systemToken, Key: []byte(key), Min: dot, Max: dot, Kind: lsm.Tombstone}
 	}
 	return s.tree.ApplySync(batch)

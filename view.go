@@ -179,3 +179,13 @@ func (db *DB) awaitEpoch(ctx context.Context, n uint64, deadline time.Time) erro
 		}
 	}
 }
+
+// partitionsWhere are the partitions for which a condition holds, ascending.
+func (v *view) partitionsWhere(holds func(p int) bool) (partitions []uint32) {
+	for p := range v.ring.Partitions() {
+		if holds(p) {
+			partitions = append(partitions, uint32(p))
+		}
+	}
+	return partitions
+}

@@ -10,12 +10,7 @@ import (
 // LoseDisk gives node i, which must not run, an empty disk.
 func (c *Cluster) LoseDisk(i int) {
 	c.T.Helper()
-	n := c.nodes[i]
-	if n.Runs() {
-		c.T.Fatalf("node %d runs: stop or crash it before its disk is replaced", i)
-	}
-	<-n.last.Load().ended
-	n.disk = vfs.NewMem(hashString(c.Seed, fmt.Sprint("disk", i, n.boots)))
+	c.PutDisk(i, vfs.NewMem(hashString(c.Seed, fmt.Sprint("disk", i, c.nodes[i].boots))))
 }
 
 // SlowDisk lets every sync of node i's disk take d longer, until the next call;
@@ -35,4 +30,18 @@ func (n *Node) operate(op vfs.Op, b *boot) error {
 		return errPowerOff
 	}
 	return nil
+}
+
+// Disk gives the node's disk, to be damaged. A crash and LoseDisk replace it.
+func (n *Node) Disk() *vfs.Mem { return n.disk }
+
+// PutDisk gives node i, which must not run, another disk: an older copy of its own, say.
+func (c *Cluster) PutDisk(i int, disk *vfs.Mem) {
+	c.T.Helper()
+	n := c.nodes[i]
+	if n.Runs() {
+		c.T.Fatalf("node %d runs: stop or crash it before its disk is replaced", i)
+	}
+	<-n.last.Load().ended
+	n.disk = disk
 }

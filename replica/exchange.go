@@ -53,6 +53,8 @@ type OpenExchange struct {
 	From             uint64 // UID of the asker
 	// Routine leaves out all that is at or below the floors.
 	Routine bool
+	// Rest asks for what is left of partitions that the answerer lost data of, too.
+	Rest bool
 	merkle.Range
 	Cut uint64
 	// Count is the number of records that the asker has.
@@ -73,7 +75,10 @@ func (o *OpenExchange) Append(dst []byte) []byte {
 	}
 	flags := byte(0)
 	if o.Routine {
-		flags = 1
+		flags |= 1
+	}
+	if o.Rest {
+		flags |= 2
 	}
 	dst = append(dst, flags)
 	for _, x := range []uint64{o.Lo, o.Hi, o.Cut, o.Count} {
@@ -84,11 +89,11 @@ func (o *OpenExchange) Append(dst []byte) []byte {
 
 // DecodeOpenExchange decodes what Append made.
 func DecodeOpenExchange(b []byte) (OpenExchange, error) {
-	if len(b) < openHead || b[0] != ExchangeOpen || b[33] > 1 {
+	if len(b) < openHead || b[0] != ExchangeOpen || b[33] > 3 {
 		return OpenExchange{}, ErrMalformed
 	}
 	u := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
-	o := OpenExchange{To: u(1), Epoch: u(9), Stamp: u(17), From: u(25), Routine: b[33] == 1,
+	o := OpenExchange{To: u(1), Epoch: u(9), Stamp: u(17), From: u(25), Routine: b[33]&1 == 1, Rest: b[33]&2 == 2,
 		Range: merkle.Range{Lo: u(34), Hi: u(42)}, Cut: u(50), Count: u(58)}
 	var err error
 	o.Floors, o.Partitions, err = decodeFloors(b[66:])
@@ -138,6 +143,18 @@ func FloorRuns(floors []vclock.Dot) []FloorRun {
 	return runs
 }
 
+// Floors gives the floors of so many partitions; those that the runs do not reach have
+// none.
+func Floors(runs []FloorRun, partitions int) []vclock.Dot {
+	floors := make([]vclock.Dot, 0, partitions)
+	for _, r := range runs {
+		for range min(int(r.Count), partitions-len(floors)) {
+			floors = append(floors, r.Floor)
+		}
+	}
+	return floors[:partitions]
+}
+
 // LowerFloors lowers each floor to that of the other side; what the runs do not
 // reach is lowered to nothing.
 func LowerFloors(floors []vclock.Dot, runs []FloorRun) {
@@ -161,7 +178,7 @@ type ExchangeOpened struct {
 	Session uint64 // 0: the floors are lower than the asker's, who opens again
 	Root    merkle.Digest
 	Shape   merkle.Shape // ends where the answerer's records do, at Hi or below
-	// Floors are the lower of both sides' horizons.
+	// Floors are the answerer's horizons, as in an OpenExchange.
 	Floors []FloorRun
 }
 

@@ -1,6 +1,10 @@
 package replica
 
-import "example.com/kvstore/vclock"
+import (
+	"slices"
+
+	"example.com/kvstore/vclock"
+)
 
 // A Horizon is what one owner has promised and recorded of one partition. Both are
 // stamps and stand for every dot of that stamp and below. They are durable before
@@ -12,6 +16,37 @@ import "example.com/kvstore/vclock"
 //
 // Invariant: Recorded <= Promised.
 type Horizon struct{ Promised, Recorded uint64 }
+
+// Forgotten gives a record that makes own lose what a complete owner, which holds there,
+// has forgotten behind its horizon: what is in own at or below the horizon, and not in
+// there. Joined with own it leaves what is in both, and all above the horizon. It
+// reports false when there is nothing to lose.
+func Forgotten(own, there Record, horizon vclock.Dot) (Record, bool, error) {
+	joined, err := Join(own, there)
+	if err != nil {
+		return Record{}, false, err
+	}
+	all, err := joined.Set()
+	if err != nil {
+		return Record{}, false, err
+	}
+	theirs, err := there.Set()
+	if err != nil {
+		return Record{}, false, err
+	}
+	lose := slices.ContainsFunc(all.Siblings, func(s vclock.Sibling) bool {
+		return !horizon.Less(s.Dot) && !slices.ContainsFunc(theirs.Siblings, func(t vclock.Sibling) bool { return t.Dot == s.Dot })
+	})
+	if !lose {
+		return Record{}, false, nil
+	}
+	if len(theirs.Siblings) == 0 {
+		return Record{Dot: horizon, Tombstone: true}, true, nil
+	}
+	// Behind the horizon everything is decided: to have seen all of it is the truth.
+	theirs.History = theirs.History.Join(vclock.History{Floor: horizon})
+	return FromSet(theirs), true, nil
+}
 
 // A Source says how a record comes to an owner.
 type Source uint8

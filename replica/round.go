@@ -10,10 +10,15 @@ import "encoding/binary"
 //	RoundRecord to all    each records it
 //
 // A step is taken when the one before was answered with OK by all.
+//
+// RoundHeal belongs to no round: an owner that lost data asks the others to promise, up
+// to what it may have acknowledged, before it exchanges with them. Each does; the answer
+// is Damaged if it lacks data of these partitions itself.
 const (
 	RoundPromise = 1
 	RoundMerge   = 2
 	RoundRecord  = 3
+	RoundHeal    = 4
 )
 
 // A RoundStep asks one owner to do one step.
@@ -43,7 +48,7 @@ func (r *RoundStep) Append(dst []byte) []byte {
 
 // DecodeRoundStep decodes what Append made. Partitions alias b.
 func DecodeRoundStep(b []byte) (RoundStep, error) {
-	if len(b) < 42 || b[0] < RoundPromise || b[0] > RoundRecord {
+	if len(b) < 42 || b[0] < RoundPromise || b[0] > RoundHeal {
 		return RoundStep{}, ErrMalformed
 	}
 	u := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }

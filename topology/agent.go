@@ -357,6 +357,9 @@ func (a *Agent) backoff(n int) time.Duration {
 
 const stateMagic = "kva1"
 
+// State returns the last Effects.State, or what it would be.
+func (a *Agent) State() []byte { return a.state() }
+
 // state encodes what must survive a restart.
 //
 //	"kva1" | epoch to be decided 8 | fenced 1 | promised 16 | accepted 16 | value blob | CRC32C

@@ -1,0 +1,529 @@
+package kvstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"example.com/kvstore/lsm"
+	"example.com/kvstore/replica"
+	"example.com/kvstore/vclock"
+)
+
+const (
+	// healRetry is the wait after a heal that did not come to its end.
+	healRetry = 5 * time.Second
+	// healTries is how often one exchange of a heal is tried.
+	healTries = 3
+	// openTries bounds the damaged files that Open meets among the keys of the system, and
+	// setAsideWithin is how long it waits for each to be set aside.
+	openTries      = 64
+	setAsideWithin = 10 * time.Second
+	// scrubRate is the rate, in bytes a second, at which tables are read in the background
+	// to find damage that nobody has met: a terabyte takes 3 days.
+	scrubRate = 4 << 20
+)
+
+// damage makes this node whole again after it lost data: a table or a part of the log
+// that was set aside, or all that an older copy of the directory lacks. What is lost is
+// what the engine says is damaged, and outlives restarts. Of the partitions that it
+// touches this node is an incomplete owner:
+//
+//	            OnDamage, Doubt
+//	complete ──────────────────> incomplete: refuses reads, rounds and exchanges, forgets its horizon,
+//	    ▲                            │       replaces the actor of its causal writes
+//	    │                            │ the others promise up to what it may have acknowledged
+//	    │        Healed              ▼
+//	    └────────────────────── has exchanged with N−W+1 complete owners
+//
+// It goes on taking writes, which it then has.
+type damage struct {
+	db   *DB
+	kick chan struct{} // capacity 1
+	// met is sent to, if there is room for it, when the engine sets something aside;
+	// capacity 1.
+	met chan struct{}
+	// fresh is set by new damage, until the loop has taken it in.
+	fresh atomic.Bool
+	// old is set when the directory was found to be an older copy of itself.
+	old atomic.Bool
+	// salvaged says that keys of the system may be missing; set by open, then the loop's.
+	salvaged bool
+	// Owned by loop. No record that may be lost has a stamp above asOf.
+	asOf uint64
+}
+
+func newDamage(db *DB) *damage {
+	return &damage{db: db, kick: make(chan struct{}, 1), met: make(chan struct{}, 1)}
+}
+
+// isolates reports whether this node goes on without what is damaged: if there may be
+// others that have it.
+func (db *DB) isolates() bool { return db.opts.Listen != "" }
+
+// open makes the system's keys readable that are left when some were lost. It waits for
+// the engine to set a table aside that is damaged there.
+func (d *damage) open() error {
+	d.note()
+	for range openTries {
+		err := d.db.sys.readable()
+		if err == nil {
+			mark, err := d.db.sys.get(sysSalvaged)
+			d.salvaged = mark != nil
+			return err
+		}
+		if !d.db.isolates() || !errors.Is(err, lsm.ErrCorrupt) {
+			return err
+		}
+		if parts := d.systemParts(); len(parts) > 0 {
+			err = d.db.sys.set(setting{sysSalvaged, []byte{1}})
+			if err == nil {
+				err = d.db.tree.Healed(parts...)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		timer := time.NewTimer(setAsideWithin)
+		select {
+		case <-d.met:
+		case <-timer.C:
+			return err
+		}
+		timer.Stop()
+	}
+	return fmt.Errorf("%w: the keys of the system cannot be read", lsm.ErrCorrupt)
+}
+
+// systemParts are the damaged ranges, as far as they have keys of the system.
+func (d *damage) systemParts() (parts []lsm.Range) {
+	for _, r := range d.db.tree.Damaged() {
+		if r.Hi == systemToken {
+			r.Lo = systemToken
+			parts = append(parts, r)
+		}
+	}
+	return parts
+}
+
+// mend writes the keys of the system again, of which some were lost: what they say is
+// in memory, but for hints, which exchanges make good, and what an earlier start lost.
+// Of that a promise is the worst, so this node promises whatever it may have.
+func (d *damage) mend(v *view) error {
+	parts := d.systemParts()
+	if len(parts) == 0 && !d.salvaged {
+		return nil
+	}
+	db := d.db
+	kept := make(chan error, 1)
+	db.members.queue(inbound{kept: kept})
+	timer := time.NewTimer(db.opts.MaxRequest)
+	defer timer.Stop()
+	var err error
+	select {
+	case err = <-kept:
+	case <-timer.C:
+		err = ErrTimeout
+	case <-db.stop:
+		err = ErrClosed
+	}
+	if err != nil {
+		return err
+	}
+	err = db.sys.set(setting{sysNode, []byte(db.id)}, setting{sysCluster, []byte(db.opts.Cluster)},
+		number(sysUID, db.uid), number(sysBoots, db.boots), number(sysCausal, db.causal.Load()))
+	if err != nil {
+		return err
+	}
+	if err := db.clock.keepAgain(); err != nil {
+		return err
+	}
+	all := v.partitionsWhere(func(int) bool { return true })
+	t := db.horizons.of(v)
+	db.horizons.writing <- struct{}{}
+	if d.salvaged {
+		raise(t.promised, all, d.asOf)
+		db.horizons.passing.drain()
+	}
+	err = db.horizons.persist(t, all)
+	<-db.horizons.writing
+	if err != nil {
+		return err
+	}
+	if err := db.exchanges.need(v.partitionsWhere(v.owns)); err != nil {
+		return err
+	}
+	if err := db.tree.Healed(parts...); err != nil {
+		return err
+	}
+	if d.salvaged {
+		err = db.sys.remove(sysSalvaged)
+		d.salvaged = err != nil
+	}
+	return err
+}
+
+// found is the engine's Options.OnDamage.
+func (d *damage) found(lsm.Range) {
+	d.note()
+	select {
+	case d.met <- struct{}{}:
+	default:
+	}
+}
+
+// note has the loop take in that data was lost. It does not block.
+func (d *damage) note() {
+	d.db.horizons.damages.Add(1)
+	d.fresh.Store(true)
+	select {
+	case d.kick <- struct{}{}:
+	default:
+	}
+}
+
+// incomplete are the partitions of which this node may lack data, nil for none.
+func (d *damage) incomplete(v *view) []bool {
+	ranges := d.db.tree.Damaged()
+	if len(ranges) == 0 {
+		return nil
+	}
+	lost := make([]bool, v.ring.Partitions())
+	for _, r := range ranges {
+		if r.Lo == systemToken {
+			continue
+		}
+		for p := v.ring.Partition(r.Lo); p <= v.ring.Partition(r.Hi); p++ {
+			lost[p] = true
+		}
+	}
+	return lost
+}
+
+// outrun reports whether another owner has a horizon, of a partition that is compared,
+// which this node has not promised: then its directory is an older copy of itself.
+func (d *damage) outrun(v *view, theirs []vclock.Dot, compared func(p int) bool) bool {
+	if !defences.OldCopy {
+		return false
+	}
+	t := d.db.horizons.of(v)
+	for p := range theirs {
+		if theirs[p].Stamp > t.promised[p].Load() && compared(p) {
+			d.doubt("another owner's horizon is above what this node has promised")
+			return true
+		}
+	}
+	return false
+}
+
+// doubt makes this node an incomplete owner of all that it owns.
+func (d *damage) doubt(why string) {
+	d.db.opts.Logger.Error("kvstore: this node's directory is an older copy of itself; what it may lack comes from the other owners", "why", why)
+	if err := d.db.tree.Doubt(0, systemToken-1); err != nil {
+		d.db.opts.Logger.Error("kvstore: the directory is not trusted, but that cannot be noted", "err", err)
+		return
+	}
+	d.note()
+}
+
+// loop runs until db.stop closes.
+func (d *damage) loop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.kick:
+		case <-timer.C:
+		case <-d.db.stop:
+			return
+		}
+		if wait := d.step(); wait > 0 {
+			timer.Reset(wait + d.db.offset())
+		}
+	}
+}
+
+// step does what can be done now, and says when to try again; 0 when all is well.
+func (d *damage) step() time.Duration {
+	v := d.db.view.Load()
+	if len(d.db.tree.Damaged()) == 0 && !d.salvaged {
+		return 0
+	}
+	if v == nil || v.self() < 0 {
+		return healRetry
+	}
+	if d.fresh.Swap(false) {
+		if err := d.takeIn(v); err != nil {
+			d.db.opts.Logger.Warn("kvstore: damage is not taken in yet", "err", err)
+			d.fresh.Store(true)
+			return healRetry
+		}
+	}
+	if err := d.mend(v); err != nil {
+		d.db.opts.Logger.Warn("kvstore: this node's own state is not written again yet", "err", err)
+		return healRetry
+	}
+	if !defences.Incomplete {
+		if err := d.db.tree.Healed(d.db.tree.Damaged()...); err != nil {
+			return healRetry
+		}
+		return 0
+	}
+	if err := d.disown(v); err != nil {
+		return healRetry
+	}
+	// The others must not promise what lies ahead of their clocks.
+	if wait := vclock.StampTime(d.asOf).Add(d.db.opts.MaxClockOffset).Sub(d.db.opts.Clock()); wait > 0 {
+		return wait + time.Millisecond
+	}
+	for _, set := range v.incompleteSets(d.incomplete(v)) {
+		if err := d.heal(v, set); err != nil {
+			d.db.opts.Logger.Warn("kvstore: lost data is not back yet", "partitions", len(set.partitions), "err", err)
+		}
+		if d.db.stopped() || d.fresh.Load() {
+			break
+		}
+	}
+	if len(d.db.tree.Damaged()) == 0 {
+		return 0
+	}
+	return healRetry
+}
+
+// takeIn does, durably, what has to be done before anybody reads what is left.
+func (d *damage) takeIn(v *view) error {
+	db := d.db
+	lost := d.incomplete(v)
+	partitions := v.partitionsWhere(func(p int) bool { return lost[p] && v.owns(p) })
+	d.asOf = max(db.clock.Clock.Now(), vclock.NewStamp(db.opts.Clock().Add(db.opts.MaxClockOffset)))
+	t := db.horizons.of(v)
+	db.horizons.writing <- struct{}{}
+	for _, p := range partitions {
+		t.recorded[p].Store(0)
+		t.purgeable[p].Store(0)
+	}
+	err := db.horizons.persist(t, partitions)
+	<-db.horizons.writing
+	if err == nil && defences.FreshActors {
+		actor := max(mix(db.causal.Load()^uint64(db.opts.Clock().UnixNano())), 1)
+		if err = db.sys.set(number(sysCausal, actor)); err == nil {
+			db.causal.Store(actor)
+		}
+	}
+	if err == nil {
+		db.metrics.damages.Add(1)
+		db.opts.Events.damaged(DamageInfo{Partitions: len(partitions)})
+	}
+	return engineError(err)
+}
+
+// disown takes what was lost of other nodes' partitions for healed.
+func (d *damage) disown(v *view) error {
+	var parts []lsm.Range
+	for _, r := range d.db.tree.Damaged() {
+		if r.Lo == systemToken {
+			continue
+		}
+		for p := v.ring.Partition(r.Lo); p <= v.ring.Partition(r.Hi); p++ {
+			if !v.owns(p) {
+				parts = append(parts, v.within(r, p))
+			}
+		}
+	}
+	return d.db.tree.Healed(parts...)
+}
+
+// within is the part of a damaged range that lies in partition p.
+func (v *view) within(r lsm.Range, p int) lsm.Range {
+	lo, hi := v.ring.Range(p)
+	r.Lo, r.Hi = max(r.Lo, lo), min(r.Hi, hi, systemToken-1)
+	return r
+}
+
+// incompleteSets groups the partitions of which this node may lack data by owners.
+func (v *view) incompleteSets(lost []bool) (sets []ownerSet) {
+	for p := range lost {
+		if !lost[p] || !v.owns(p) {
+			continue
+		}
+		owners := v.ownersOf(p)
+		i := slices.IndexFunc(sets, func(s ownerSet) bool { return slices.Equal(s.owners, owners) })
+		if i < 0 {
+			i = len(sets)
+			sets = append(sets, ownerSet{owners: owners})
+		}
+		sets[i].partitions = append(sets[i].partitions, uint32(p))
+	}
+	return sets
+}
+
+// heal brings back what was lost of partitions with the same owners, if enough of the
+// others are there: N−W+1 that lost nothing, W being the majority, have together all
+// that a majority acknowledged. If fewer are whole then all others have to be there,
+// and one that is whole: what it has forgotten is dropped.
+func (d *damage) heal(v *view, set ownerSet) error {
+	db := d.db
+	damages := db.horizons.damages.Load()
+	ranges := db.tree.Damaged()
+	m := replica.RoundStep{Step: replica.RoundHeal, Epoch: v.epoch.Number, Owners: set.owners, Horizon: d.asOf, Partitions: bitmap(set.partitions, v.ring.Partitions())}
+	var whole, partial []uint64
+	var absent error
+	for _, uid := range set.owners {
+		if uid == db.uid {
+			continue
+		}
+		switch err := db.horizons.tell(uid, m); {
+		case err == nil:
+			whole = append(whole, uid)
+		case errors.Is(err, errDamaged):
+			partial = append(partial, uid)
+		default:
+			absent = fmt.Errorf("%016x: %w", uid, err)
+		}
+	}
+	n := len(set.owners)
+	switch {
+	case len(whole) >= n-n/2 || len(whole) > 0 && !defences.HealQuorum:
+		partial = nil
+	case absent != nil:
+		return absent
+	case len(whole) == 0:
+		return errors.New("no owner has all of them")
+	}
+	recorded := make([]vclock.Dot, v.ring.Partitions())
+	for p := range recorded {
+		recorded[p] = horizonDot(math.MaxUint64)
+	}
+	for _, uid := range partial { // first, so that what the whole ones have forgotten goes
+		if err := d.fetch(uid, set.partitions, fromRest, nil); err != nil {
+			return err
+		}
+	}
+	for _, uid := range whole {
+		if err := d.fetch(uid, set.partitions, fromWhole, recorded); err != nil {
+			return err
+		}
+	}
+	return d.finish(v, set.partitions, ranges, recorded, damages)
+}
+
+// fetch exchanges with one owner, and lowers recorded to its horizons.
+func (d *damage) fetch(uid uint64, partitions []uint32, heal healing, recorded []vclock.Dot) error {
+	for from, failed := uint64(0), 0; ; {
+		x, err := d.db.exchange(d.db.stop, uid, exchangePiece{from: from, partitions: partitions, cut: math.MaxUint64, heal: heal})
+		switch {
+		case err == nil:
+		case d.db.stopped(), errors.Is(err, errDamaged), failed == healTries:
+			return err
+		default:
+			failed++
+			continue
+		}
+		for p := range recorded {
+			if x.floors[p].Less(recorded[p]) {
+				recorded[p] = x.floors[p]
+			}
+		}
+		if x.end >= x.last {
+			return nil
+		}
+		from = x.end + 1
+	}
+}
+
+// finish makes this node a complete owner again, unless more was lost meanwhile.
+func (d *damage) finish(v *view, partitions []uint32, ranges []lsm.Range, recorded []vclock.Dot, damages uint64) error {
+	h := d.db.horizons
+	t := h.of(v)
+	h.writing <- struct{}{}
+	defer func() { <-h.writing }()
+	if h.damages.Load() != damages {
+		return errDamaged
+	}
+	for _, p := range partitions {
+		t.recorded[p].Store(recorded[p].Stamp)
+	}
+	// No horizon that this node has promised, and may have lost, is above asOf.
+	raise(t.promised, partitions, d.asOf)
+	h.passing.drain()
+	if err := h.persist(t, partitions); err != nil { // syncs the log under every policy
+		return engineError(err)
+	}
+	var parts []lsm.Range
+	for _, r := range ranges {
+		for _, p := range partitions {
+			if part := v.within(r, int(p)); part.Lo <= part.Hi {
+				parts = append(parts, part)
+			}
+		}
+	}
+	if err := d.db.tree.Healed(parts...); err != nil {
+		return engineError(err)
+	}
+	for _, p := range partitions {
+		t.purgeable[p].Store(recorded[p].Stamp)
+	}
+	d.db.metrics.healed.Add(uint64(len(partitions)))
+	d.db.opts.Events.healed(DamageInfo{Partitions: len(partitions)})
+	return nil
+}
+
+// drop deals with keys of which the other side, a complete owner, lacks something that
+// is here: what lies behind its horizon it has forgotten, and so does this node.
+func (x *conversation) drop(c *comparison, keys [][]byte) error {
+	if !defences.HealDrop {
+		return nil
+	}
+	var batch []lsm.Record
+	for _, key := range keys {
+		token := lsm.Token(key)
+		floor := x.result.floors[x.v.ring.Partition(token)]
+		own, err := x.db.atToken(c, token)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(own, func(r replica.KeyRecord) bool { return bytes.Equal(r.Key, key) })
+		if i < 0 || floor.IsZero() {
+			continue
+		}
+		there, err := x.read(key)
+		if err != nil {
+			return err
+		}
+		rec, ok, err := replica.Forgotten(own[i].Record, there, floor)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		r, err := engineRecord(bytes.Clone(key), rec)
+		if err != nil {
+			return err
+		}
+		batch = append(batch, r)
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	return engineError(x.db.tree.ApplySync(batch))
+}
+
+// read reads a key of the other side.
+func (x *conversation) read(key []byte) (replica.Record, error) {
+	q := replica.Request{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), Key: key}
+	body, err := x.ask(replica.OpRead, q.AppendRead(nil))
+	if err != nil {
+		return replica.Record{}, err
+	}
+	p, err := replica.DecodeReadReply(body)
+	if err == nil && p.Status != replica.OK {
+		err = statusError(p.Status)
+	}
+	return p.Record, err
+}
