@@ -103,9 +103,10 @@ func (c *checker) run() error {
 		return err
 	}
 	var logs []uint64
+	places := state.Places()
 	for _, name := range names {
 		if n, ok := base.ParseTableName(name); ok {
-			if m, live := state.Find(n); !live || m.Cold {
+			if cold, live := places[n]; !live || cold {
 				c.report.Orphans = append(c.report.Orphans, name)
 			}
 		} else if n, ok := base.ParseLogName(name); ok && n >= state.LogFrom {
@@ -137,9 +138,10 @@ func (c *checker) listCold(state *manifest.State) error {
 	if err != nil && (needed || !errors.Is(err, fs.ErrNotExist)) {
 		return fmt.Errorf("lsm: listing the cold directory: %w", err)
 	}
+	places := state.Places()
 	for _, name := range names {
 		if n, ok := base.ParseTableName(name); ok {
-			if m, live := state.Find(n); !live || !m.Cold {
+			if !places[n] {
 				c.report.Orphans = append(c.report.Orphans, path.Join(c.cold, name))
 			}
 		}

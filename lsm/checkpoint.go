@@ -213,8 +213,9 @@ func (r *recovery) restore(identity [16]byte) error {
 	if len(r.logs) > 0 {
 		return base.Corrupt(path.Join(t.dir, base.LogName(r.logs[0])), 0, "no log beside a checkpoint", "a log segment")
 	}
+	places := state.Places()
 	for _, n := range r.tables {
-		if _, ok := state.Find(n); !ok {
+		if _, ok := places[n]; !ok {
 			return base.Corrupt(path.Join(t.dir, base.TableName(n)), 0, "a table of the checkpoint", "one that it does not name")
 		}
 	}

@@ -207,13 +207,16 @@ func (r *recovery) listCold() error {
 			r.cold = append(r.cold, n)
 		}
 	}
+	slices.Sort(r.cold)
 	return t.lockCold()
 }
 
 // has reports whether the file of a live table is in its place.
 func (r *recovery) has(m *manifest.Table) bool {
+	files := r.tables
 	if m.Cold {
-		return slices.Contains(r.cold, m.ID)
+		files = r.cold
 	}
-	return slices.Contains(r.tables, m.ID)
+	_, ok := slices.BinarySearch(files, m.ID)
+	return ok
 }

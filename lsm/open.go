@@ -133,7 +133,7 @@ const shortLog = 16
 // A recovery makes a tree out of what is in its directory.
 type recovery struct {
 	t      *Tree
-	tables []uint64 // files found
+	tables []uint64 // files found, ascending
 	cold   []uint64 // and in the cold directory
 	logs   []uint64
 	unused []uint64      // segments of the log that hold nothing
@@ -158,7 +158,8 @@ func (r *recovery) run() error {
 		return err
 	}
 	state := t.manifest.State()
-	if state.LogFrom == 0 && slices.ContainsFunc(r.tables, func(n uint64) bool { _, ok := state.Find(n); return !ok }) {
+	places := state.Places()
+	if state.LogFrom == 0 && slices.ContainsFunc(r.tables, func(n uint64) bool { _, ok := places[n]; return !ok }) {
 		// The log's first segment is in the manifest before any table is written.
 		return base.Corrupt(path.Join(t.dir, base.ManifestName), 0, "the edits that made the tables", "none")
 	}
@@ -230,6 +231,7 @@ func (r *recovery) list() error {
 		r.copied = r.copied || name == base.CheckpointName
 		r.cut = r.cut || name == base.CheckpointTmpName
 	}
+	slices.Sort(r.tables)
 	slices.Sort(r.logs)
 	return nil
 }
@@ -431,15 +433,15 @@ func (r *recovery) publish(state *manifest.State) {
 // known to be good.
 func (r *recovery) clean() error {
 	t := r.t
-	state := t.manifest.State()
+	places := t.manifest.State().Places()
 	var leftovers []string
 	for _, n := range r.tables {
-		if m, ok := state.Find(n); !ok || m.Cold {
+		if cold, ok := places[n]; !ok || cold {
 			leftovers = append(leftovers, path.Join(t.dir, base.TableName(n)))
 		}
 	}
 	for _, n := range r.cold {
-		if m, ok := state.Find(n); !ok || !m.Cold {
+		if !places[n] {
 			leftovers = append(leftovers, path.Join(t.cold, base.TableName(n)))
 		}
 	}

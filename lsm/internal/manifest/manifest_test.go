@@ -110,12 +110,9 @@ func TestCreateApplyOpen(t *testing.T) {
 	require.Equal(t, uint64(2*19+10), s.NextFile)
 	for _, table := range s.Tables {
 		require.Equal(t, tableOf(table.ID), table)
-		found, ok := s.Find(table.ID)
-		require.True(t, ok)
-		require.Equal(t, table, found)
+		require.Contains(t, s.Places(), table.ID)
 	}
-	_, ok := s.Find(1)
-	require.False(t, ok)
+	require.Len(t, s.Places(), len(s.Tables))
 	require.NoError(t, m.Close())
 	require.NoError(t, m.Close())
 	require.ErrorIs(t, m.Apply(editOf(20)), ErrClosed)
@@ -170,8 +167,8 @@ func TestRefusedEdits(t *testing.T) {
 	moved := tableOf(1)
 	moved.Level, moved.Cold = 2, true
 	require.NoError(t, m.Apply(Edit{Remove: []uint64{1}, Add: []Table{moved}}))
-	found, _ := m.State().Find(1)
-	require.Equal(t, moved, found)
+	require.Contains(t, m.State().Tables, moved)
+	require.True(t, m.State().Places()[1])
 	for _, slices := range []uint32{0, MaxSlices + 1} {
 		_, err := Create(newDir(t), dir, Params{Slices: slices})
 		require.Error(t, err)

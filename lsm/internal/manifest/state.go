@@ -71,13 +71,14 @@ type Edit struct {
 	LogFrom  uint64   // 0 or lower than before: unchanged
 }
 
-// Find gives the table with the file number.
-func (s *State) Find(id uint64) (Table, bool) {
-	i := slices.IndexFunc(s.Tables, func(t Table) bool { return t.ID == id })
-	if i < 0 {
-		return Table{}, false
+// Places says of each table, by file number, whether it is cold. The map is made by
+// the call.
+func (s *State) Places() map[uint64]bool {
+	cold := make(map[uint64]bool, len(s.Tables))
+	for i := range s.Tables {
+		cold[s.Tables[i].ID] = s.Tables[i].Cold
 	}
-	return s.Tables[i], true
+	return cold
 }
 
 // draft is a State under construction: its tables are in live, not in Tables.
