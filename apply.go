@@ -319,7 +319,7 @@ func (m *manyWrite) file(a *manyAnswer, states []keyWrite, start time.Time) {
 	for n, i := range a.share.index {
 		k, place := &states[i], a.share.place[n]
 		status, dot, err := a.reply.Status, vclock.Dot{}, a.err
-		if err == nil && status == replica.OK {
+		if err == nil && status == replica.OK && defences.BatchStatus {
 			status, dot = a.reply.Answers[n].Status, a.reply.Answers[n].Dot
 		}
 		k.pending--
@@ -436,7 +436,7 @@ func (db *DB) submitMany(v *view, q *replica.ManyRequest, done func(replica.Many
 		case r.Causal || len(r.Value) > hardValueBytes:
 			a.Status = replica.Invalid
 			continue
-		case db.clock.Observe(r.Dot.Stamp) != nil:
+		case db.heedStamp(r.Dot.Stamp) != nil:
 			a.Status = replica.ClockSkew
 			continue
 		}

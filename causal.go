@@ -104,7 +104,7 @@ func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, er
 				out, epoch, err = db.forward(ctx, v, t, w, deadline, epoch)
 			}
 			var no refusal
-			if !errors.As(err, &no) {
+			if !errors.As(err, &no) || !defences.NextOwner {
 				return out, err
 			}
 			qe.Replicas = append(qe.Replicas, ReplicaError{Node: t.id, Err: no.error, Took: now().Sub(started)})
@@ -226,7 +226,7 @@ func (db *DB) applyCausal(ctx context.Context, v *view, w *causalWrite, seen vcl
 	turn := db.horizons.passing.enter()
 	// What was read may have been deleted and forgotten since, if the horizon moved.
 	horizon := db.horizons.of(v).at(p)
-	late := step.dot.Stamp <= horizon.Promised || horizon.Recorded != recorded
+	late := defences.Late && (step.dot.Stamp <= horizon.Promised || horizon.Recorded != recorded)
 	if !late {
 		db.tree.Submit([]lsm.Record{rec}, func(err error) {
 			unlock()
@@ -290,6 +290,9 @@ func (db *DB) nextCausal(ctx context.Context, v *view, w *causalWrite, seen vclo
 	}
 	// The actor is read after the record: whoever may have lost records replaces
 	// the actor before anybody can read what is left.
+	if !defences.KeepUnseen {
+		seen = vclock.Version{Past: set.History}
+	}
 	value := w.value
 	value.Dot = vclock.Dot{Stamp: stamp, Actor: db.causal.Load()}
 	next, version := set.Replace(seen, value)
@@ -312,7 +315,7 @@ func (db *DB) conflict(key string, held replica.Record, left Outcome) error {
 // reduces them passes, and so does a value that stays alone.
 func checkSiblings(before, after vclock.Set) error {
 	n := len(after.Siblings)
-	if n < 2 || n < len(before.Siblings) {
+	if n < 2 || n < len(before.Siblings) || !defences.SiblingLimit {
 		return nil
 	}
 	bytes := 0

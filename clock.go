@@ -53,6 +53,9 @@ func newStamper(wall func() time.Time, maxOffset time.Duration, sys *system) (*s
 	if err != nil {
 		return nil, err
 	}
+	if !defences.Ceiling {
+		floor = 0
+	}
 	s := &stamper{Clock: vclock.NewClock(wall, maxOffset, floor), wall: wall, sys: sys, floor: floor, raising: make(chan struct{}, 1), ceiling: floor}
 	s.SetCeiling(floor)
 	s.told.Store(floor)
@@ -168,7 +171,15 @@ func (db *DB) observe(r *replica.Record) error {
 			top = hi
 		}
 	}
-	return db.clock.Observe(top.Stamp)
+	return db.heedStamp(top.Stamp)
+}
+
+// heedStamp takes in a stamp from elsewhere, or refuses it.
+func (db *DB) heedStamp(stamp uint64) error {
+	if err := db.clock.Observe(stamp); defences.FutureStamps {
+		return err
+	}
+	return nil
 }
 
 // refresh raises the ceiling ahead of need when stamps were issued since it was

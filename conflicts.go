@@ -66,7 +66,7 @@ func (r Resolver) newItem(key string, rec replica.Record, now time.Time) (Item, 
 	it.Version = plainVersion(rec.Dot)
 	it.Modified = vclock.StampTime(rec.Dot.Stamp)
 	it.Expires = deadlineTime(rec.Deadline)
-	if rec.Tombstone || rec.Expired(now.UnixMilli()) {
+	if rec.Tombstone || rec.Expired(now.UnixMilli()) && defences.TTL {
 		return it, ErrNotFound
 	}
 	it.found = true

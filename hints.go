@@ -117,7 +117,7 @@ func (h *hints) load() error {
 		if err != nil {
 			return err
 		}
-		if rec.Kind != lsm.Value {
+		if rec.Kind != lsm.Value || !defences.HintLoad {
 			continue
 		}
 		if hint, err := replica.DecodeHint(rec.Key, rec.Value); err == nil {
@@ -414,7 +414,7 @@ func (h *hints) add(g *hintGroup, hint *replica.Hint) bool {
 	count, before := 1, int64(0)
 	if old.Kind == lsm.Value {
 		count, before = 0, int64(len(old.Key)+len(old.Value))
-		if kept, err := replica.DecodeHint(old.Key, old.Value); err == nil {
+		if kept, err := replica.DecodeHint(old.Key, old.Value); err == nil && defences.HintJoin {
 			joined, err := replica.Join(kept.Record, hint.Record)
 			if err != nil {
 				return false
@@ -578,6 +578,9 @@ func (h *hints) recount(target uint64) {
 // notes its credit.
 func (h *hints) answered(e *hintEvent) {
 	b := e.batch
+	if e.err != nil && !defences.HintAck {
+		e.err, e.reply.Statuses = nil, make([]replica.Status, len(b.keys)) // all OK
+	}
 	if e.err != nil {
 		h.handoff.Failed(now(), b.target)
 		h.drop(b.target)
@@ -598,7 +601,7 @@ func (h *hints) answered(e *hintEvent) {
 			continue
 		}
 		old, _, err := h.db.tree.ReadToken(systemToken, key)
-		if err == nil && old.Kind == lsm.Value && old.Max.Stamp == b.stamps[i] {
+		if err == nil && old.Kind == lsm.Value && (old.Max.Stamp == b.stamps[i] || !defences.HintStamps) {
 			g.put(key, old.Max.Stamp+1, lsm.Tombstone, nil)
 			hints++
 			size += int64(len(old.Key) + len(old.Value))

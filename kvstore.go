@@ -244,6 +244,9 @@ func (db *DB) identify(dir string) error {
 			causal = old
 		}
 	}
+	if !defences.CausalActors {
+		causal = db.actor
+	}
 	db.causal.Store(causal)
 	err = db.sys.set(setting{sysNode, id}, setting{sysCluster, name}, number(sysUID, uid), number(sysBoots, boots), number(sysCausal, causal))
 	return engineError(err)

@@ -168,7 +168,9 @@ func (db *DB) perform(ctx context.Context, w *pendingWrite) (Version, error) {
 	s := sessionOf(ctx)
 	if s != nil {
 		w.level = s.level(w.key, w.level, db.replicas())
-		w.above = s.max(w.key)
+		if defences.SessionFloor {
+			w.above = s.max(w.key)
+		}
 	}
 	if w.causal {
 		v, err = db.writeSeen(ctx, w)
@@ -309,7 +311,7 @@ func (db *DB) get(ctx context.Context, key string, level Consistency, raw *repli
 		}
 		db.sweeper.wake()
 		out := c.read(v, bytesOf(key), targets, need, digests, deadline, ctx.Done())
-		if out.Verdict == replica.Done && !out.settled {
+		if out.Verdict == replica.Done && !out.settled && defences.Digests {
 			c.release()
 			db.metrics.digestMisses.Add(1)
 			digests = false
@@ -363,7 +365,7 @@ func (db *DB) writeBack(ctx context.Context, v *view, c *readCall, out *readResu
 		}
 	}
 	need := max(quorum-out.count, 0)
-	if qe.Required < quorum {
+	if qe.Required < quorum || !defences.WaitBack {
 		need = 0 // repair only
 	}
 	if need > len(rest) {

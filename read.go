@@ -277,7 +277,7 @@ func (c *readCall) sweep(t time.Time) {
 	if expired {
 		c.mu.settled = true
 	}
-	spare := !c.mu.settled && t.After(c.mu.spareAt) && c.mu.asked < len(c.targets)
+	spare := defences.SpareReads && !c.mu.settled && t.After(c.mu.spareAt) && c.mu.asked < len(c.targets)
 	if spare {
 		c.mu.spareAt = t.Add(spareAfter)
 		c.refs.Add(1) // not settled, so the coordinator still holds one

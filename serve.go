@@ -121,7 +121,7 @@ func (db *DB) admitNode(q *replica.Request, s served) *view {
 		db.refuse(s.to, replica.Overloaded) // nobody waits for it any more
 		return nil
 	}
-	if db.clock.Observe(q.Stamp) != nil {
+	if db.heedStamp(q.Stamp) != nil {
 		db.refuse(s.to, replica.ClockSkew)
 		return nil
 	}

@@ -208,7 +208,7 @@ func (c *writeCall) end(decided bool) verdict {
 	switch {
 	case out.Verdict == replica.Done:
 		out.outcome = Applied
-	case out.acked > 0 || c.mu.unknown || c.mu.pending > 0:
+	case defences.Outcomes && (out.acked > 0 || c.mu.unknown || c.mu.pending > 0):
 		out.outcome = Unknown
 	default:
 		out.outcome = NotApplied
