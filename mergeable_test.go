@@ -33,6 +33,10 @@ func TestMergeable(t *testing.T) {
 	require.NoError(t, n.Add(ctx, 1))
 	require.Equal(t, int64(1), value(t, n))
 
+	require.NoError(t, kvstore.Forget(db, "n"))
+	require.NoError(t, n.Add(ctx, 2))
+	require.Equal(t, int64(2), value(t, n), "what was deleted and forgotten stays away")
+
 	s := db.Set("s")
 	require.Empty(t, elements(t, s))
 	require.NoError(t, s.Update(ctx, []string{"b", "a", "c"}, []string{"a", "z"}))

@@ -103,7 +103,7 @@ func TestSimCounterWithout(t *testing.T) {
 	})
 }
 
-// A setCall is one attempt to add or remove an element.
+// A setCall is one attempt to add or remove an element, or to put a value.
 type setCall struct {
 	element    string
 	remove     bool
@@ -178,6 +178,56 @@ func TestSimSet(t *testing.T) {
 	t.Log("in and not in:", decided[true], decided[false])
 	if !t.Skipped() {
 		require.NotZero(t, decided[true])
+	}
+}
+
+// TestSimRegister: in a storm, a value that was put after all others were is the only
+// one, and one is gone that somebody put after it.
+//
+//	go test -run TestSimRegister -seeds 1000
+func TestSimRegister(t *testing.T) {
+	const registers = 4
+	last, gone := 0, 0
+	kvtest.Seeds(t, 6, func(t *testing.T, seed uint64) {
+		var mu sync.Mutex
+		calls := map[string][]setCall{} // of each register
+		register := func(db *kvstore.DB, name string) kvstore.Register { return db.Map("map").Register(name) }
+		mergeableStorm(t, seed, 8*time.Second, nil, 4, func(c *kvtest.Cluster, client, i int, draw *rand.Rand) func(db *kvstore.DB) error {
+			name, tries := fmt.Sprint(draw.IntN(registers)), 0
+			return func(db *kvstore.DB) error {
+				tries++
+				call := setCall{element: fmt.Sprint(client, i, tries), start: c.Now()}
+				err := register(db, name).Put(ctx, []byte(call.element))
+				if call.end, call.acked = c.Now(), err == nil; !call.acked {
+					call.end = call.start + 4*time.Second
+				}
+				if kvstore.OutcomeOf(err) != kvstore.NotApplied {
+					mu.Lock()
+					calls[name] = append(calls[name], call)
+					mu.Unlock()
+				}
+				return err
+			}
+		}, func(c *kvtest.Cluster) {
+			for name, calls := range calls {
+				values := insist(c, 0, func(db *kvstore.DB) ([][]byte, error) { return register(db, name).Values(ctx) })
+				for _, p := range calls {
+					there := slices.ContainsFunc(values, func(v []byte) bool { return string(v) == p.element })
+					switch {
+					case p.acked && !slices.ContainsFunc(calls, func(o setCall) bool { return o != p && (o.end >= p.start || !o.acked) }):
+						last++
+						require.True(c.T, there && len(values) == 1, "put %+v, there are %q", p, values)
+					case p.acked && slices.ContainsFunc(calls, func(o setCall) bool { return o.acked && o.start > p.end }):
+						gone++
+						require.False(c.T, there, "put %+v, there are %q", p, values)
+					}
+				}
+			}
+		})
+	})
+	t.Log("the last and gone:", last, gone)
+	if !t.Skipped() {
+		require.NotZero(t, gone)
 	}
 }
 

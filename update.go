@@ -93,7 +93,7 @@ type updating struct {
 	// must not see its value. Zero if there is none.
 	own vclock.Dot
 	// shown are the values that fn has seen in its last run, and replaced those that
-	// stored attempts have superseded: they must see them again, for what was made of
+	// stored attempts have superseded: it must see them again, for what was made of
 	// them is taken back.
 	shown, replaced []vclock.Sibling
 }

@@ -39,7 +39,8 @@ const (
 	actionAssign = 3
 	actionRemove = 4
 
-	minDotBytes = 1 + 8
+	minDotBytes   = 1 + 8
+	minFieldBytes = 1 + 1 + 1 + minDotBytes + 1 // of a register
 )
 
 // Encoded reports whether b begins as the encoding of a state does, of whatever format.
@@ -146,7 +147,7 @@ func (w *writer) store(k Kind, s *store) {
 }
 
 // Decode decodes what Append made, and nothing else. The result does not refer to
-// b, and takes at most some 10 times its size.
+// b, and takes at most some 15 times its size.
 func Decode(b []byte) (State, error) {
 	if !Encoded(b) {
 		return State{}, fmt.Errorf("%w: it does not begin as one", ErrMalformed)

@@ -25,10 +25,14 @@ type reader struct {
 func (r *reader) store(k Kind) (s store) {
 	switch k {
 	case CounterKind:
-		for range r.count(minDotBytes + 1) {
+		n := r.count(minDotBytes + 1)
+		s.counter.totals = make([]total, 0, n)
+		for range n {
 			s.counter.totals = append(s.counter.totals, total{r.dot(), r.varint()})
 		}
-		for range r.count(minDotBytes + 2) {
+		n = r.count(minDotBytes + 3)
+		s.counter.requests = make([]request, 0, n)
+		for range n {
 			q := request{dot: r.dot(), delta: r.varint(), id: r.text()}
 			if q.id == "" || len(q.id) > MaxRequestBytes {
 				r.fail("a bad request id")
@@ -38,9 +42,13 @@ func (r *reader) store(k Kind) (s store) {
 		ascending(r, s.counter.totals)
 		ascending(r, s.counter.requests)
 	case SetKind:
-		for range r.count(1 + 1 + minDotBytes) {
+		n := r.count(1 + 1 + minDotBytes)
+		s.set = make(set, 0, n)
+		for range n {
 			e := element{name: r.name()}
-			for range r.count(minDotBytes) {
+			n := r.count(minDotBytes)
+			e.dots = make([]mark, 0, n)
+			for range n {
 				e.dots = append(e.dots, mark(r.dot()))
 			}
 			ascending(r, e.dots)
@@ -50,12 +58,16 @@ func (r *reader) store(k Kind) (s store) {
 			s.set = append(s.set, e)
 		}
 	case RegisterKind:
-		for range r.count(minDotBytes + 1) {
+		n := r.count(minDotBytes + 1)
+		s.register = make(register, 0, n)
+		for range n {
 			s.register = append(s.register, assigned{r.dot(), bytes.Clone(r.take(r.count(1)))})
 		}
 		ascending(r, s.register)
 	case MapKind:
-		for range r.count(1 + 1 + 1) {
+		n := r.count(minFieldBytes)
+		s.fields = make([]field, 0, n)
+		for range n {
 			s.fields = append(s.fields, r.field())
 			if n := len(s.fields); n > 1 && s.fields[n-2].compare(&s.fields[n-1]) >= 0 {
 				r.fail("fields out of order")
