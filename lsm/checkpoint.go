@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,11 @@ const copyBytes = 1 << 20
 // or in which a bit is wrong, is refused with ErrCorrupt. Reads and writes go on
 // meanwhile; Close waits for it, and ends it with ErrClosed.
 func (t *Tree) Checkpoint(dir string) error {
+	return t.CheckpointContext(context.Background(), dir)
+}
+
+// CheckpointContext is Checkpoint that ends with ctx, too.
+func (t *Tree) CheckpointContext(ctx context.Context, dir string) error {
 	if !t.hold() {
 		return ErrClosed
 	}
@@ -40,7 +46,7 @@ func (t *Tree) Checkpoint(dir string) error {
 		return err
 	}
 	state, files := t.snapshot()
-	err = t.copyTo(dir, state, files)
+	err = t.copyTo(ctx, dir, state, files)
 	for _, f := range files {
 		t.unpin(f)
 	}
@@ -86,7 +92,7 @@ func (t *Tree) snapshot() (*manifest.State, []*tableFile) {
 
 // copyTo fills the directory. The name of the unfinished checkpoint file is durable
 // before anything else is there, and the finished one comes last.
-func (t *Tree) copyTo(dir string, state *manifest.State, files []*tableFile) error {
+func (t *Tree) copyTo(ctx context.Context, dir string, state *manifest.State, files []*tableFile) error {
 	fsys, tmp := t.o.FS, path.Join(dir, base.CheckpointTmpName)
 	made := []string{tmp}
 	mark, err := fsys.Create(tmp)
@@ -96,7 +102,7 @@ func (t *Tree) copyTo(dir string, state *manifest.State, files []*tableFile) err
 			if err == nil {
 				name := path.Join(dir, base.TableName(f.ID))
 				made = append(made, name)
-				err = t.linkTable(f, name)
+				err = t.linkTable(ctx, f, name)
 			}
 		}
 		if err == nil {
@@ -138,18 +144,18 @@ func finishCheckpoint(f vfs.File, state *manifest.State) error {
 }
 
 // linkTable makes a table appear under another name, durable but for the name.
-func (t *Tree) linkTable(f *tableFile, name string) error {
-	if t.closing.Load() {
-		return ErrClosed
+func (t *Tree) linkTable(ctx context.Context, f *tableFile, name string) error {
+	if err := t.goesOn(ctx); err != nil {
+		return err
 	}
 	if err := t.o.FS.Link(f.name(), name); err == nil || errors.Is(err, ErrNoSpace) {
 		return err
 	}
-	return t.copyTable(f, name) // another volume, or one without hard links
+	return t.copyTable(ctx, f, name) // another volume, or one without hard links
 }
 
 // copyTable copies a table, verifies the copy and syncs it.
-func (t *Tree) copyTable(f *tableFile, name string) error {
+func (t *Tree) copyTable(ctx context.Context, f *tableFile, name string) error {
 	from, err := t.o.FS.Open(f.name())
 	if err != nil {
 		return f.hurt(err)
@@ -162,8 +168,8 @@ func (t *Tree) copyTable(f *tableFile, name string) error {
 	defer to.Close()
 	buf := make([]byte, min(copyBytes, f.Bytes))
 	for off := int64(0); off < int64(f.Bytes); off += int64(len(buf)) {
-		if t.closing.Load() {
-			return ErrClosed
+		if err := t.goesOn(ctx); err != nil {
+			return err
 		}
 		buf = buf[:min(int64(len(buf)), int64(f.Bytes)-off)]
 		if err := table.ReadAt(from, f.name(), buf, off); err != nil {
@@ -185,6 +191,14 @@ func (t *Tree) copyTable(f *tableFile, name string) error {
 		return fmt.Errorf("lsm: the copy %s of a table differs from it: %w", name, err)
 	}
 	return err
+}
+
+// goesOn says why long work should end, if so.
+func (t *Tree) goesOn(ctx context.Context) error {
+	if t.closing.Load() {
+		return ErrClosed
+	}
+	return ctx.Err()
 }
 
 // verifyTable reads all of a table, and leaves the file open.

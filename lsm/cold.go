@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -106,7 +107,7 @@ func (t *Tree) move(r *run, f *tableFile) error {
 	if err := t.makeColdDir(); err != nil {
 		return err
 	}
-	err := t.copyTable(f, cold.name())
+	err := t.copyTable(context.Background(), f, cold.name())
 	if err == nil {
 		err = t.o.FS.SyncDir(t.cold)
 	}
