@@ -101,7 +101,7 @@ func engineError(err error) error {
 // openError translates an error of lsm.Open.
 func openError(dir string, err error) error {
 	for _, m := range []struct{ leaf, root error }{
-		{lsm.ErrLocked, ErrLocked}, {lsm.ErrIncompatible, ErrIncompatible}, {lsm.ErrCorrupt, ErrCorrupt}, {lsm.ErrNoSpace, ErrNoSpace},
+		{lsm.ErrLocked, ErrLocked}, {lsm.ErrIncompatible, ErrIncompatible}, {lsm.ErrCorrupt, ErrCorrupt}, {lsm.ErrNoSpace, ErrNoSpace}, {lsm.ErrInvalid, ErrInvalid},
 	} {
 		if errors.Is(err, m.leaf) {
 			return fmt.Errorf("%w: %s: %w", m.root, dir, err)

@@ -77,17 +77,16 @@ func (q *clockQuestion) Complete(_ uint64, body []byte, err error) {
 	theirs := time.Unix(0, int64(binary.LittleEndian.Uint64(body)))
 	off := theirs.Sub(db.opts.Clock().Add(-took / 2)).Abs()
 	r := reading{apart: max(off-took/2, 0), at: now()}
-	if defences.OldCopy && binary.LittleEndian.Uint64(body[8:]) > db.clock.floor && db.damage.old.CompareAndSwap(false, true) {
-		// Nobody is answered, and this clock does not count, before that is noted.
-		if !db.workers.run(func() {
-			db.damage.doubt("another member knows of a later start or write")
-			q.c.note(q.id, r)
-		}) {
-			db.damage.old.Store(false)
-		}
+	if !defences.OldCopy || binary.LittleEndian.Uint64(body[8:]) <= db.clock.floor {
+		q.c.note(q.id, r)
 		return
 	}
-	q.c.note(q.id, r)
+	// Nothing is read here, and this clock does not count, before that is noted.
+	db.workers.run(func() {
+		if db.damage.doubtOnce("another member knows of later writes") == nil {
+			q.c.note(q.id, r)
+		}
+	})
 }
 
 // note files a reading and judges the own clock again.

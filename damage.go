@@ -49,8 +49,10 @@ type damage struct {
 	met chan struct{}
 	// fresh is set by new damage, until the loop has taken it in.
 	fresh atomic.Bool
-	// old is set when the directory was found to be an older copy of itself.
-	old atomic.Bool
+	// doubting is a lock that may be held across a sync, around doubted: capacity 1, full
+	// when held.
+	doubting chan struct{}
+	doubted  bool // all of the directory, since the start
 	// salvaged says that keys of the system may be missing; set by open, then the loop's.
 	salvaged bool
 	// Owned by loop. No record that may be lost has a stamp above asOf.
@@ -58,7 +60,7 @@ type damage struct {
 }
 
 func newDamage(db *DB) *damage {
-	return &damage{db: db, kick: make(chan struct{}, 1), met: make(chan struct{}, 1)}
+	return &damage{db: db, kick: make(chan struct{}, 1), met: make(chan struct{}, 1), doubting: make(chan struct{}, 1)}
 }
 
 // isolates reports whether this node goes on without what is damaged: if there may be
@@ -214,21 +216,29 @@ func (d *damage) outrun(v *view, theirs []vclock.Dot, compared func(p int) bool)
 	t := d.db.horizons.of(v)
 	for p := range theirs {
 		if theirs[p].Stamp > t.promised[p].Load() && compared(p) {
-			d.doubt("another owner's horizon is above what this node has promised")
+			_ = d.doubtOnce("another owner's horizon is above what this node has promised")
 			return true
 		}
 	}
 	return false
 }
 
-// doubt makes this node an incomplete owner of all that it owns.
-func (d *damage) doubt(why string) {
+// doubtOnce makes this node an incomplete owner of all that it owns, durably, unless
+// that was done since it started.
+func (d *damage) doubtOnce(why string) error {
+	d.doubting <- struct{}{}
+	defer func() { <-d.doubting }()
+	if d.doubted {
+		return nil
+	}
 	d.db.opts.Logger.Error("kvstore: this node's directory is an older copy of itself; what it may lack comes from the other owners", "why", why)
 	if err := d.db.tree.Doubt(0, systemToken-1); err != nil {
 		d.db.opts.Logger.Error("kvstore: the directory is not trusted, but that cannot be noted", "err", err)
-		return
+		return err
 	}
+	d.doubted = true
 	d.note()
+	return nil
 }
 
 // loop runs until db.stop closes.

@@ -147,3 +147,26 @@ func Flush(db *DB) error { return db.tree.Flush() }
 
 // DataDir is where the engine of the node in dir has its files.
 func DataDir(dir string) string { return path.Join(dir, "data") }
+
+// Ceiling is the stamp that this node has durably as its highest, and Told the highest
+// that another node remembers of it.
+func Ceiling(db *DB) uint64 {
+	db.clock.raising <- struct{}{}
+	defer func() { <-db.clock.raising }()
+	return db.clock.ceiling
+}
+
+func Told(at, of *DB) (told uint64) {
+	at.clocks.mu.Lock()
+	defer at.clocks.mu.Unlock()
+	for _, l := range at.clocks.mu.lives[of.uid] {
+		told = max(told, l.told)
+	}
+	return told
+}
+
+// DecodeIdentity reads the second copy of a node's identity.
+func DecodeIdentity(b []byte) (id string, uid uint64, epochs int, err error) {
+	k, err := decodeKept(b)
+	return k.id, k.uid, len(k.chain), err
+}

@@ -26,6 +26,7 @@ type DB struct {
 	id    string // of this node
 	uid   uint64 // of its directory
 	boots uint64 // starts of it so far
+	dir   string
 	actor uint64 // of this start: in the dot of every plain write it issues (I6)
 	// causal is the actor of its causal writes: another one, since a version vector
 	// claims all earlier dots of an actor.
@@ -96,6 +97,7 @@ func Open(dir string, o *Options) (*DB, error) {
 		dir = "/kvstore"
 	}
 	db := &DB{
+		dir:     dir,
 		opts:    opts,
 		gate:    newGate(),
 		workers: newWorkers(maxWorkers),
@@ -161,6 +163,7 @@ func (db *DB) open(dir string) error {
 		// Tombstones are kept until the owners can prove that all of them have
 		// what they cover.
 		Horizon: db.horizons.purge,
+		ColdDir: db.opts.ColdDir, ColdAfter: db.opts.ColdAfter,
 		// Others have the data too, if there are others.
 		Isolate:             db.isolates(),
 		OnDamage:            db.damage.found,
@@ -211,8 +214,14 @@ func (db *DB) identify(dir string) error {
 	if err != nil {
 		return openError(dir, err)
 	}
-	if db.damage.salvaged && (id == nil || uid == 0) {
-		return fmt.Errorf("%w: %s: the identity of the node was lost with a damaged file; start it with an empty directory and another Options.NodeID", ErrCorrupt, dir)
+	if db.damage.salvaged {
+		k, err := db.readIdentity()
+		if err != nil && (id == nil || name == nil || uid == 0) {
+			return fmt.Errorf("%s: the identity of the node was lost with a damaged file, and its second copy cannot be read; start it with an empty directory and another Options.NodeID: %w", dir, err)
+		}
+		if err == nil {
+			id, name, uid = []byte(k.id), []byte(k.cluster), k.uid
+		}
 	}
 	if id == nil {
 		draw := db.opts.rand(0)
@@ -259,8 +268,12 @@ func (db *DB) meet(dir string) error {
 		return openError(dir, err)
 	}
 	if db.damage.salvaged {
+		k, err := db.readIdentity()
+		if len(k.chain) > len(chain) {
+			chain = k.chain
+		}
 		if len(chain) == 0 {
-			return fmt.Errorf("%w: %s: what the node knew of its cluster was lost with a damaged file; start it with an empty directory and another Options.NodeID", ErrCorrupt, dir)
+			return fmt.Errorf("%s: what the node knew of its cluster was lost with a damaged file; start it with an empty directory and another Options.NodeID: %w", dir, errors.Join(ErrCorrupt, err))
 		}
 		db.fence.data.Store(true) // it may have been, and then no join was promised
 	}
@@ -340,6 +353,9 @@ func (db *DB) meet(dir string) error {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	m.current = m.agent.Current()
+	if err := db.keepIdentity(m.agent.Chain(0)); err != nil {
+		db.opts.Logger.Warn("kvstore: the second copy of the node's identity is not up to date", "err", err)
+	}
 	if db.mux != nil {
 		m.gossip = gossip.New(gossip.Config{ID: db.id, Addr: addr, Incarnation: boots, Seeds: m.seeds.addrs(),
 			Interval: db.opts.GossipInterval, SuspectAfter: db.opts.SuspectAfter, Seed: db.opts.rand(boots).Uint64(), Meta: m.meta()})

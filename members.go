@@ -258,6 +258,9 @@ func (m *members) carryOut(e topology.Effects) error {
 	if n := len(e.Learned); n > 0 {
 		m.current = e.Learned[n-1]
 		m.publish()
+		if err := m.db.keepIdentity(m.agent.Chain(0)); err != nil {
+			m.db.opts.Logger.Warn("kvstore: the second copy of the node's identity is not up to date", "err", err)
+		}
 		for _, ep := range e.Learned {
 			m.db.opts.Logger.Info("kvstore: new epoch", "epoch", ep.Number, "members", len(ep.Members))
 			m.db.opts.Events.epoch(EpochInfo{Number: ep.Number, Members: len(ep.Members)})

@@ -104,6 +104,12 @@ type Options struct {
 	// writes that it missed; default 64 MiB. What is above is found by comparing
 	// replicas when the node is back, which takes longer.
 	HintBytes int64
+	// ColdDir is a second directory, on a volume that may be larger and slower, for tables
+	// whose newest record is older than ColdAfter (default 7 days), and which are seldom
+	// merged. Reads of them take as long as that volume does. A node that has used it
+	// needs it at every start; several nodes may share one. Default none.
+	ColdDir   string
+	ColdAfter time.Duration
 	// MaxKeyBytes (default 4 KiB, at most 65,535) and MaxValueBytes (default
 	// 1 MiB, at most 8 MiB) bound what Put takes.
 	MaxKeyBytes, MaxValueBytes int
@@ -162,6 +168,9 @@ func (o *Options) withDefaults(dir string) Options {
 	}
 	setDefault(&e.MemoryBytes, defaultMemory())
 	setDefault(&e.HintBytes, 64<<20)
+	if e.ColdDir != "" {
+		setDefault(&e.ColdAfter, 7*24*time.Hour)
+	}
 	setDefault(&e.MaxKeyBytes, 4<<10)
 	setDefault(&e.MaxValueBytes, 1<<20)
 	setDefault(&e.MaxClockOffset, 500*time.Millisecond)
@@ -218,6 +227,10 @@ func (o *Options) validate() error {
 		return bad("MemoryBytes is %d; use at least 1 MiB", o.MemoryBytes)
 	case o.HintBytes < 0:
 		return bad("HintBytes is %d; use at least 1, or 0 for the default", o.HintBytes)
+	case o.ColdAfter < 0:
+		return bad("ColdAfter is negative; use 0 for the default")
+	case o.ColdAfter > 0 && o.ColdDir == "":
+		return bad("ColdAfter needs ColdDir: the directory for tables of that age")
 	case o.MaxClockOffset < 0 || o.MaxRequest < 0 || o.GossipInterval < 0 || o.SuspectAfter < 0:
 		return bad("MaxClockOffset, MaxRequest, GossipInterval and SuspectAfter must not be negative")
 	case len(o.NodeID) > maxNameBytes || len(o.Cluster) > maxNameBytes || len(o.Zone) > maxNameBytes || len(o.DataCenter) > maxNameBytes || len(o.Advertise) > maxNameBytes:
@@ -290,7 +303,7 @@ func (o Options) String() string {
 		{"NodeID", e.NodeID}, {"Cluster", e.Cluster}, {"Listen", e.Listen}, {"Advertise", e.Advertise},
 		{"Zone", e.Zone}, {"DataCenter", e.DataCenter}, {"Seeds", e.Seeds}, {"Bootstrap", e.Bootstrap},
 		{"N", e.N}, {"Read", e.Read}, {"Write", e.Write}, {"Conflicts", e.Conflicts}, {"Partitions", e.Partitions}, {"Weight", e.Weight}, {"Proxy", e.Proxy},
-		{"Sync", e.Sync}, {"MemoryBytes", e.MemoryBytes}, {"HintBytes", e.HintBytes}, {"MaxKeyBytes", e.MaxKeyBytes}, {"MaxValueBytes", e.MaxValueBytes},
+		{"Sync", e.Sync}, {"MemoryBytes", e.MemoryBytes}, {"HintBytes", e.HintBytes}, {"ColdDir", e.ColdDir}, {"ColdAfter", e.ColdAfter}, {"MaxKeyBytes", e.MaxKeyBytes}, {"MaxValueBytes", e.MaxValueBytes},
 		{"MaxClockOffset", e.MaxClockOffset}, {"MaxRequest", e.MaxRequest}, {"GossipInterval", e.GossipInterval},
 		{"SuspectAfter", e.SuspectAfter}, {"ClusterKey", len(e.ClusterKey) > 0}, {"TLS", e.TLS != nil}, {"Seed", e.Seed},
 	} {

@@ -1,6 +1,7 @@
 package kvstore_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -44,11 +45,7 @@ func flush(c *kvtest.Cluster, nodes ...int) {
 func rot(c *kvtest.Cluster, node int, name string) {
 	c.T.Helper()
 	disk := c.Node(node).Disk()
-	f, err := disk.Open(name)
-	require.NoError(c.T, err)
-	size, err := f.Size()
-	require.NoError(c.T, err)
-	require.NoError(c.T, f.Close())
+	size := int64(len(read(c, disk, name)))
 	for off := int64(0); off < size; off += 32 {
 		require.NoError(c.T, disk.Corrupt(name, off, 1<<(off/32%8)))
 	}
@@ -169,13 +166,16 @@ func TestSimDamagedAtRest(t *testing.T) {
 // TestSimLostTable: table files are gone when a node starts, also those with the node's
 // own state.
 func TestSimLostTable(t *testing.T) {
-	few(t, 4, func(t *testing.T, seed uint64) {
+	few(t, 6, func(t *testing.T, seed uint64) {
 		simulate(t, seed, nil, func(c *kvtest.Cluster) {
 			fillTables(c, 60)
 			c.Stop(2)
 			names := tables(c, 2)
 			draw := rand.New(rand.NewPCG(seed, 7))
 			lost := names[draw.IntN(len(names))]
+			if seed%2 == 0 {
+				lost = names[len(names)/2-1] // with the node's own state
+			}
 			require.NoError(c.T, c.Node(2).Disk().Remove(lost))
 			c.Restart(2)
 			c.Settle()
@@ -419,4 +419,56 @@ func TestSimDamageDefences(t *testing.T) {
 			t.Errorf("not found by %d seeds", seeds)
 		})
 	}
+}
+
+// TestSimDamagedLog: a bit flips in the middle of the log of a node that is down. What
+// was behind it is lost, and comes back from the others.
+func TestSimDamagedLog(t *testing.T) {
+	few(t, 4, func(t *testing.T, seed uint64) {
+		simulate(t, seed, nil, func(c *kvtest.Cluster) {
+			const keys = 60
+			waitMembers(c, 3)
+			c.Settle()
+			for i := range 3 * keys {
+				put(c, i%3, fmt.Sprint("key", i%keys), i)
+			}
+			c.Crash(2)
+			disk, dir := c.Node(2).Disk(), kvstore.DataDir("/node")
+			all, err := disk.List(dir)
+			require.NoError(c.T, err)
+			for _, name := range all {
+				if !strings.HasSuffix(name, ".log") {
+					continue
+				}
+				text := read(c, disk, path.Join(dir, name))
+				used := len(bytes.TrimRight(text, "\x00"))
+				if used > 1000 {
+					require.NoError(c.T, disk.Corrupt(path.Join(dir, name), int64(used)*int64(seed)/6, 4))
+				}
+			}
+			c.Restart(2)
+			c.Settle()
+			require.NotZero(c.T, incomplete(c))
+			for i := range keys {
+				get(c, i%3, fmt.Sprint("key", i), 2*keys+i)
+			}
+			heal(c, 2*time.Minute)
+			converge(c, time.Minute)
+			c.Check()
+		})
+	})
+}
+
+// read gives a file of a disk.
+func read(c *kvtest.Cluster, disk *vfs.Mem, name string) []byte {
+	c.T.Helper()
+	f, err := disk.Open(name)
+	require.NoError(c.T, err)
+	size, err := f.Size()
+	require.NoError(c.T, err)
+	text := make([]byte, size)
+	_, err = f.ReadAt(text, 0)
+	require.NoError(c.T, err)
+	require.NoError(c.T, f.Close())
+	return text
 }
