@@ -8,6 +8,7 @@ import (
 
 	"example.com/kvstore"
 	"example.com/kvstore/crdt"
+	"example.com/kvstore/lsm/vfs"
 )
 
 // A node with nil options is a store of its own, here in memory.
@@ -155,4 +156,32 @@ func ExampleDB_Map() {
 	// Output:
 	// groups, a set: [authors staff] []
 	// name, a register: [] ["Ada"]
+}
+
+// A checkpoint is a copy of a node's data that opens as the node again.
+func ExampleDB_Checkpoint() {
+	ctx := context.Background()
+	disk := vfs.NewMem(1) // by default the operating system's
+	db, err := kvstore.Open("/node", &kvstore.Options{FS: disk})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := db.Put(ctx, "greeting", []byte("hello")); err != nil {
+		log.Fatal(err)
+	}
+	if err := db.Checkpoint(ctx, "/backup/monday"); err != nil {
+		log.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		log.Fatal(err)
+	}
+
+	restored, err := kvstore.Open("/backup/monday", &kvstore.Options{FS: disk})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer restored.Close()
+	it, err := restored.Get(ctx, "greeting")
+	fmt.Println(string(it.Value), err)
+	// Output: hello <nil>
 }
