@@ -37,6 +37,8 @@ type causalWrite struct {
 	// with base; the write supersedes that.
 	mutation *crdt.Mutation
 	base     replica.Record
+	// from is the address of the node that forwarded it, or "".
+	from string
 }
 
 // A causalResult is what a causal write has made.
@@ -119,9 +121,27 @@ func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, er
 	return causalResult{}, qe.fail(fmt.Errorf("%w: it met a newer epoch %d times in a row", ErrNotReady, maxAttempts))
 }
 
-// coordinate carries out a causal write at this node, an owner: in its own log
-// first, and once it is synced there, at the other owners (rule: causal-chain).
+// coordinate carries out a causal write at this node, an owner.
 func (db *DB) coordinate(ctx context.Context, v *view, w *causalWrite, deadline time.Time) (causalResult, error) {
+	if !w.sole {
+		return db.storeCausal(ctx, v, w, deadline)
+	}
+	if err := db.precedence.await(ctx, w.key, w.from, deadline); err != nil {
+		qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
+		return causalResult{}, qe.fail(err)
+	}
+	out, err := db.storeCausal(ctx, v, w, deadline)
+	if errors.Is(err, ErrConflict) {
+		db.precedence.stay(w.key, w.from)
+	} else {
+		db.precedence.leave(w.key, w.from)
+	}
+	return out, err
+}
+
+// storeCausal stores a causal write in this node's log first, and once it is synced
+// there, at the other owners (rule: causal-chain).
+func (db *DB) storeCausal(ctx context.Context, v *view, w *causalWrite, deadline time.Time) (causalResult, error) {
 	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
 	if _, _, err := v.enough(w.key, w.level, &qe, nil); err != nil {
 		return causalResult{}, err

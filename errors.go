@@ -108,9 +108,9 @@ func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Applied
 	}
-	var stray strayError
-	if errors.As(err, &stray) {
-		return Unknown
+	var u updateError
+	if errors.As(err, &u) {
+		return u.outcome
 	}
 	var b *BatchError
 	if errors.As(err, &b) {

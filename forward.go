@@ -149,7 +149,7 @@ func (db *DB) serveForward(s served) {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
-	w := &causalWrite{op: opPut, key: string(q.Key), level: Consistency(q.Level), seen: q.Seen, sole: q.Sole,
+	w := &causalWrite{op: opPut, key: string(q.Key), level: Consistency(q.Level), seen: q.Seen, sole: q.Sole, from: s.from,
 		value: vclock.Sibling{Tombstone: q.Tombstone, Deadline: q.Deadline, Value: bytes.Clone(q.Value)}}
 	if q.Mutation != nil {
 		m, err := crdt.DecodeMutation(q.Mutation)

@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// maxKeyWaiters bounds the causal writes that wait for one key.
+// maxKeyWaiters bounds the calls that wait for one key.
 const maxKeyWaiters = 4096
 
-// keyLocks let one causal write at a time read and apply a key on this node. A
-// lock is held until the write is synced, so it is a channel and no mutex.
+// keyLocks let the calls that change a key on this node take turns: each waits for
+// those before it, in the order in which they came. A lock is held until a write is
+// synced, or for a whole Update, so it is a channel and no mutex.
 type keyLocks struct {
 	mu struct {
 		sync.Mutex
@@ -38,7 +39,7 @@ func (l *keyLocks) lock(ctx context.Context, key string, deadline time.Time) (un
 	}
 	if k.users > maxKeyWaiters {
 		l.mu.Unlock()
-		return nil, fmt.Errorf("%w: %d causal writes wait for the key", ErrOverloaded, maxKeyWaiters)
+		return nil, fmt.Errorf("%w: %d calls wait for the key", ErrOverloaded, maxKeyWaiters)
 	}
 	k.users++
 	l.mu.Unlock()

@@ -59,9 +59,12 @@ type DB struct {
 	readers *workers
 	// coordinators carry out the causal writes that others forwarded here.
 	coordinators *workers
-	keys         keyLocks
-	sweeper      sweeper
-	metrics      counters
+	// keys are held by causal writes while they read and apply a key, turns by
+	// Updates from their read to their write. A turn is taken first.
+	keys, turns keyLocks
+	precedence  precedence
+	sweeper     sweeper
+	metrics     counters
 
 	// started is set when all of the above is in place: connections arrive from
 	// the moment the listener is open.
@@ -405,7 +408,10 @@ func (db *DB) Ready(ctx context.Context) error {
 }
 
 // Close ends the node: it waits for the calls that are running (each at most
-// MaxRequest), syncs, and leaves no goroutine, lock or open file behind (I10).
+// MaxRequest), syncs, and leaves no goroutine, lock or open file behind (I10). It
+// does not wait for what callers do inside a call: the function of an Update and the
+// body of a loop over Scan may call it, and get ErrClosed from then on. A merge
+// function and an EventListener must not.
 // The node keeps its place in the cluster and is expected back. Close may be
 // called twice; it returns the first error that lost nothing but should be
 // known.

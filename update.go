@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"example.com/kvstore/replica"
 	"example.com/kvstore/vclock"
@@ -17,28 +18,35 @@ const maxReruns = 8
 // Update reads key at Options.Read, lets fn make a new value of it, and writes
 // that with Replaces of what was read, at the level in opts, else Options.Write.
 // It returns the item that it wrote. fn gets an item that is not Found when the
-// key has no value. An error of fn ends Update and is returned as it is, or wrapped
-// where it ended a later run: what an earlier one gave may still be seen then, and
-// OutcomeOf says so.
+// key has no value. An error of fn ends Update: errors.Is finds it in Update's, and
+// OutcomeOf says whether what an earlier run of fn gave may still be seen.
 //
-// When the write meets values that fn has not seen, Update takes it back and runs
-// fn again, up to 8 times, with those and what it saw before, among which may be
-// values that the new ones were made of; then it gives ErrConflict, and a
-// ConflictError with the current Item. fn should have no other effects.
+// Updates of a key through one node take turns, each with its read, fn and write, so
+// fn runs once for each unless others write the key. Those who wait give up with
+// ErrTimeout at their own deadline; the turn of one whose fn is slow ends at its
+// deadline, at most MaxRequest after its beginning. fn may call the DB, but an Update
+// of the same key in it waits in vain.
 //
-// While nothing fails, updates of a key through all nodes take turns at its first
-// owner, so that each sees the one before: increments add up. At LocalOne and
+// While nothing fails, updates of a key through all nodes have an order, that of its
+// first owner, so that each sees the one before: increments add up. At LocalOne and
 // LocalQuorum that is the first owner in the data centre of the node that is asked.
 // In a partition both sides may succeed, and so may two data centres at those levels;
 // what they wrote are siblings then, which Options.Conflicts resolves.
+//
+// A write that meets values that fn has not seen is refused, or taken back, and fn
+// runs again, up to 8 times, with those and what it saw before, among which may be
+// values that the new ones were made of; then Update gives ErrConflict, and a
+// ConflictError with the current Item. The owner lets a node that it refused be the
+// next, if that is back within 100 ms: so where nodes compete for a key fn runs
+// about twice for each Update, and a slower one than that may end in ErrConflict. fn
+// should have no other effects.
 func (db *DB) Update(ctx context.Context, key string, fn func(Item) ([]byte, error), opts ...PutOption) (Item, error) {
 	if err := db.checkKey(key); err != nil {
 		return Item{Key: key}, err
 	}
-	if !db.gate.enter() {
-		return Item{Key: key}, ErrClosed
+	if fn == nil {
+		return Item{Key: key}, invalid("Update's function is nil")
 	}
-	defer db.gate.leave()
 	db.metrics.updates.Add(1)
 	it, err := db.update(ctx, key, fn, opts)
 	if err != nil {
@@ -51,6 +59,11 @@ func (db *DB) update(ctx context.Context, key string, fn func(Item) ([]byte, err
 	ctx, cancel := context.WithDeadline(ctx, now().Add(db.opts.MaxRequest))
 	defer cancel()
 	u := updating{db: db, key: key}
+	leave, err := u.turn(ctx)
+	if err != nil {
+		return Item{Key: key}, err
+	}
+	defer leave()
 	for range 1 + maxReruns {
 		it, err := u.read(ctx)
 		if err != nil {
@@ -58,14 +71,14 @@ func (db *DB) update(ctx context.Context, key string, fn func(Item) ([]byte, err
 		}
 		value, err := fn(it)
 		if err != nil {
-			return it, u.stray(err)
+			return it, u.end(err)
 		}
 		w := pendingWrite{level: db.opts.Write, rec: replica.Record{Value: value}}
 		if err := db.checkPut(&w, opts); err != nil {
-			return it, u.stray(err)
+			return it, u.end(err)
 		}
 		if w.replaces {
-			return it, invalid("Update replaces what it has read; leave Replaces out")
+			return it, u.end(invalid("Update replaces what it has read; leave Replaces out"))
 		}
 		wrote, alone, err := u.write(ctx, it, &w)
 		if err != nil {
@@ -98,10 +111,29 @@ type updating struct {
 	shown, replaced []vclock.Sibling
 }
 
+// turn waits until the updates of the key that came before through this node are
+// over. The turn ends with leave, or with ctx: a function that hangs holds up others
+// no longer than it may take itself.
+func (u *updating) turn(ctx context.Context) (leave func(), err error) {
+	deadline, _ := ctx.Deadline()
+	unlock, err := u.db.turns.lock(ctx, u.key, deadline)
+	if err != nil {
+		qe := QuorumError{Op: opUpdate, Key: u.key, Level: u.db.opts.Write, outcome: NotApplied, cause: errTurn}
+		return nil, qe.fail(err)
+	}
+	unlock = sync.OnceFunc(unlock)
+	stop := context.AfterFunc(ctx, unlock)
+	return func() { stop(); unlock() }, nil
+}
+
 // read gives what fn is to see: all values but the one of an earlier attempt, and those
 // that it superseded, with a version that covers that too. Of the latter some may have
 // been superseded by others as well, which cannot be told any more.
 func (u *updating) read(ctx context.Context) (Item, error) {
+	if !u.db.gate.enter() {
+		return Item{}, ErrClosed
+	}
+	defer u.db.gate.leave()
 	if !u.fresh {
 		if _, err := u.db.read(ctx, u.key, u.db.opts.Read, &u.held); err != nil && !errors.Is(err, ErrNotFound) {
 			return Item{}, err
@@ -127,6 +159,10 @@ func (u *updating) read(ctx context.Context) (Item, error) {
 
 // write makes one attempt, and reports whether its value stands alone.
 func (u *updating) write(ctx context.Context, it Item, w *pendingWrite) (wrote Item, alone bool, err error) {
+	if !u.db.gate.enter() {
+		return Item{}, false, ErrClosed
+	}
+	defer u.db.gate.leave()
 	out, err := u.db.writeCausal(ctx, &causalWrite{op: opUpdate, key: u.key, level: w.level, seen: it.Version.seen, sole: true,
 		value: vclock.Sibling{Deadline: w.rec.Deadline, Value: w.rec.Value}})
 	var conflict *ConflictError
@@ -153,23 +189,30 @@ func (u *updating) write(ctx context.Context, it Item, w *pendingWrite) (wrote I
 		Modified: vclock.StampTime(u.own.Stamp), Expires: deadlineTime(w.rec.Deadline)}, true, nil
 }
 
-// A strayError ends an Update of which an attempt was stored and not taken back. It
-// matches the error that it wraps.
-type strayError struct{ error }
-
-// Error is one line that ends with the outcome.
-func (e strayError) Error() string {
-	return fmt.Sprintf("%v; what Update wrote before it ran again was not taken back; outcome: %v", e.error, Unknown)
+// An updateError ends an Update because of its function or its value. It matches the
+// error that it wraps.
+type updateError struct {
+	error
+	outcome Outcome // Unknown if an attempt was stored and not taken back
 }
 
-func (e strayError) Unwrap() error { return e.error }
-
-// stray gives the error of the whole call for one of its function or its value.
-func (u *updating) stray(err error) error {
-	if u.own.IsZero() {
-		return err
+// Error is that of the function; one line that ends with the outcome if that is
+// Unknown.
+func (e updateError) Error() string {
+	if e.outcome == NotApplied {
+		return e.error.Error()
 	}
-	return strayError{err}
+	return fmt.Sprintf("%v; what Update wrote before it ran again was not taken back; outcome: %v", e.error, e.outcome)
+}
+
+func (e updateError) Unwrap() error { return e.error }
+
+// end gives the error of the whole call for one of its function or its value.
+func (u *updating) end(err error) error {
+	if u.own.IsZero() {
+		return updateError{err, NotApplied}
+	}
+	return updateError{err, Unknown}
 }
 
 // fail gives the error of the whole call: an attempt that was stored and not taken
