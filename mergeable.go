@@ -116,6 +116,9 @@ func (db *DB) mutate(ctx context.Context, key string, m *crdt.Mutation, level Co
 	if err := m.Check(); err != nil {
 		return invalid("%v", err)
 	}
+	if n := len(m.Append(nil)); n > db.opts.MaxValueBytes {
+		return fmt.Errorf("%w: a change of %d bytes; Options.MaxValueBytes is %d", ErrValueTooLarge, n, db.opts.MaxValueBytes)
+	}
 	if !db.gate.enter() {
 		return ErrClosed
 	}

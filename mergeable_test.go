@@ -95,6 +95,8 @@ func TestMergeableErrors(t *testing.T) {
 		require.Equal(t, int64(math.MaxInt64), value(t, db.Counter(key("n"))))
 		refused(db.Set(key("s")).Add(ctx, strings.Repeat("x", crdt.MaxNameBytes+1)), kvstore.ErrInvalid)
 		refused(db.Set(key("s")).Add(ctx, strings.Repeat("x", 1000)), kvstore.ErrValueTooLarge)
+		refused(db.Set(key("s")).Update(ctx, nil, []string{strings.Repeat("x", 1000)}), kvstore.ErrValueTooLarge)
+		refused(db.Map(key("m")).Register("r").Put(ctx, make([]byte, 1000)), kvstore.ErrValueTooLarge)
 		refused(db.Counter(key("n")).Add(ctx, 1, kvstore.RequestID(strings.Repeat("x", crdt.MaxRequestBytes+1))), kvstore.ErrInvalid)
 		refused(db.Map(key("m")).Remove(ctx, crdt.Field{Name: "f"}), kvstore.ErrInvalid)
 		refused(db.Counter("").Add(ctx, 1), kvstore.ErrInvalid)

@@ -34,8 +34,8 @@ func (s Set) Remove(ctx context.Context, element string, opts ...ChangeOption) e
 // in both is in the set afterwards. It is safe to retry.
 //
 // Errors beside those of DB.Update: ErrWrongType if the key holds something else;
-// ErrValueTooLarge if the set would grow beyond Options.MaxValueBytes, where each
-// element takes its bytes and 11 more; ErrInvalid for an element that is too long. They leave
+// ErrValueTooLarge if the set would grow beyond Options.MaxValueBytes, or the change
+// alone is larger, where each element takes its bytes and 11 more; ErrInvalid for an element that is too long. They leave
 // nothing behind. What two sides made too large together can be read, and made
 // smaller.
 //

@@ -103,6 +103,27 @@ func TestSimCounterWithout(t *testing.T) {
 	})
 }
 
+// TestSimCounterOnce: without faults that fail a call, each Add counts once, also without an
+// id, whatever the network duplicates.
+func TestSimCounterOnce(t *testing.T) {
+	few(t, 3, func(t *testing.T, seed uint64) {
+		simulate(t, seed, &kvtest.Options{Duplicate: 0.3}, func(c *kvtest.Cluster) {
+			c.Ready()
+			waitMembers(c, 3)
+			var wg sync.WaitGroup
+			for i := range 6 {
+				wg.Go(func() {
+					for range 20 {
+						require.NoError(c.T, c.Node(i%3).DB().Counter("n").Add(ctx, 1))
+					}
+				})
+			}
+			wg.Wait()
+			require.Equal(c.T, int64(120), value(c.T, c.Node(0).DB().Counter("n")))
+		})
+	})
+}
+
 // A setCall is one attempt to add or remove an element, or to put a value.
 type setCall struct {
 	element    string
