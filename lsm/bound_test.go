@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -109,9 +110,24 @@ func TestBadInput(t *testing.T) {
 	require.ErrorIs(t, tree.Apply([]Record{{Key: key(1), Kind: 9, Min: d, Max: d}}), ErrInvalid)
 	require.ErrorIs(t, tree.Apply([]Record{{Key: key(1), Kind: Causal, Value: []byte("x")}}), ErrInvalid)
 	require.NoError(t, tree.Close())
-	_, err = Open("db", &Options{FS: fs, MemtableBytes: 1})
-	require.ErrorIs(t, err, ErrInvalid)
-	_, err = Open("db", &Options{FS: fs, Shards: 3})
+	for field, o := range map[string]Options{
+		"MemtableBytes":    {MemtableBytes: 1},
+		"1125899906842624": {MemtableBytes: 1 << 50},
+		"MaxMemtables":     {MaxMemtables: 1e6},
+		"LogBufferBytes":   {LogBufferBytes: 32},
+		"MemoryBytes":      {MemoryBytes: 1 << 62},
+		"CacheBytes":       {CacheBytes: 1 << 50},
+		"BitsPerKey":       {BitsPerKey: math.NaN()},
+		"Shards":           {Shards: 3},
+	} {
+		o.FS = vfs.NewMem(2)
+		_, err = Open("db", &o)
+		require.ErrorIs(t, err, ErrInvalid)
+		require.ErrorContains(t, err, field)
+		names, err := o.FS.List("db")
+		require.Error(t, err, "%s left %v", field, names)
+	}
+	_, err = Open("", &Options{FS: fs})
 	require.ErrorIs(t, err, ErrInvalid)
 	require.Equal(t, SyncAlways, SyncEvery(0))
 	require.Equal(t, SyncAlways, SyncEvery(-1))

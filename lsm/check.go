@@ -121,7 +121,7 @@ func (c *checker) run() error {
 			c.problem(err)
 		}
 	}
-	return c.log(state.LogFrom, logs)
+	return c.log(state.LogFrom, state.LogEnd, logs)
 }
 
 // listCold looks for orphans in the cold directory.
@@ -168,8 +168,8 @@ func (c *checker) table(m manifest.Table) error {
 	return errors.Join(r.Verify(func(int) error { return nil }), r.Close())
 }
 
-func (c *checker) log(from uint64, logs []uint64) error {
-	found, err := wal.Replay(c.fsys, c.dir, from, logs, func(segment uint64, off int64, b []byte) error {
+func (c *checker) log(from uint64, closed base.LogEnd, logs []uint64) error {
+	found, err := wal.Replay(c.fsys, c.dir, from, closed, logs, func(segment uint64, off int64, b []byte) error {
 		for len(b) > 0 {
 			_, n, err := base.DecodeRecord(b)
 			if err != nil {

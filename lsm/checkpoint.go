@@ -133,7 +133,7 @@ func (t *Tree) copyTo(ctx context.Context, dir string, state *manifest.State, fi
 // finishCheckpoint writes the checkpoint file.
 func finishCheckpoint(f vfs.File, state *manifest.State) error {
 	s := *state
-	s.LogFrom, s.Tables = 0, slices.Clone(s.Tables)
+	s.LogFrom, s.LogEnd, s.Tables = 0, base.LogEnd{}, slices.Clone(s.Tables)
 	for i := range s.Tables {
 		s.Tables[i].Cold = false
 	}

@@ -36,7 +36,7 @@ func TestDefences(t *testing.T) {
 		test    func(testing.TB)
 	}{
 		{"checksum-place", &d.ChecksumPlace, "swapped blocks", swappedBlocks},
-		{"block-checksum", &d.BlockChecksum, "every bit", func(t testing.TB) { everyBit(t, 3) }},
+		{"block-checksum", &d.BlockChecksum, "every bit", func(t testing.TB) { everyBit(t, 3, false) }},
 		{"table-sync", &d.TableSync, "power cuts", powerCuts},
 		{"table-dir-sync", &d.TableDirSync, "power cuts", powerCuts},
 		{"manifest-sync", &d.ManifestSync, "power cuts", powerCuts},
@@ -45,7 +45,8 @@ func TestDefences(t *testing.T) {
 		{"group-visible", &d.GroupVisible, "reads during a sync", visibleWhenSynced},
 		{"failed-sync", &d.FailedSync, "failed syncs", func(t testing.TB) { failedSyncs(t, vfs.PagesDropped, 3, 200) }},
 		{"segment-sync", &d.SegmentSync, "oracle", oracle(true)},
-		{"torn-or-damaged", &d.TornOrDamaged, "every bit", func(t testing.TB) { everyBit(t, 3) }},
+		{"torn-or-damaged", &d.TornOrDamaged, "every bit", func(t testing.TB) { everyBit(t, 3, true) }},
+		{"log-end", &d.LogEnd, "every cut", everyCut},
 		{"rewrite-tail", &d.RewriteTail, "failed syncs", func(t testing.TB) { failedSyncs(t, vfs.PagesKept, 1, 2000) }},
 		{"release-last", &d.ReleaseLast, "a rotation during an edit", rotationDuringEdit},
 		{"seal-waits", &d.SealWaits, "a slow writer", slowWriter},

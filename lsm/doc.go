@@ -4,7 +4,12 @@
 //	t, err := lsm.Open(dir, nil)
 //	err = t.Put([]byte("k"), []byte("v")) // durable on return
 //	value, ok, err := t.Get([]byte("k"))
+//	for r, err := range t.Scan(0, math.MaxUint64) { ... } // everything, tombstones too
+//	err = t.Checkpoint("copy")            // a copy that opens as a tree of its own
 //	err = t.Close()
+//
+// Tree has all calls, Options all settings; Check verifies a directory that is not
+// open.
 //
 // Two ideas shape it. There are only point operations, so everything is ordered
 // by token, the hash of the key: a memtable is a hash table, and a place in a

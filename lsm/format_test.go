@@ -135,6 +135,9 @@ func (l *ledger) edit(s scroll) {
 		case 8:
 			id := s.uvarint()
 			l.dropped[id] = append(l.dropped[id], span{s.u64(), s.u64()})
+		case 9:
+			s.uvarint()
+			s.uvarint()
 		default:
 			panic(fmt.Sprint("tag ", tag))
 		}

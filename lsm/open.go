@@ -22,7 +22,8 @@ import (
 // Open opens the tree in a directory, which it creates if it is not there. It
 // fails with ErrLocked while somebody else has it open, with ErrCorrupt when
 // something that was acknowledged is damaged, and with ErrIncompatible when the
-// directory needs a newer version. Nil options are all defaults.
+// directory needs a newer version. On a full volume it uses the reserve, and fails with
+// ErrNoSpace when there is none. Nil options are all defaults.
 //
 // Nothing irreversible happens before everything has been read: a crash during
 // Open leaves a directory that opens as well as before.
@@ -30,6 +31,9 @@ func Open(dir string, o *Options) (*Tree, error) {
 	opts, err := o.withDefaults()
 	if err != nil {
 		return nil, err
+	}
+	if dir == "" {
+		return nil, fmt.Errorf("%w: Open without a directory", ErrInvalid)
 	}
 	if err := vfs.MakeDir(opts.FS, dir); err != nil {
 		return nil, fmt.Errorf("lsm: creating the directory: %w", err)
@@ -182,7 +186,7 @@ func (r *recovery) run() error {
 			r.top = max(r.top, d.Stamp)
 		}
 	}
-	if err := r.replay(state.LogFrom); err != nil {
+	if err := r.replay(state.LogFrom, state.LogEnd); err != nil {
 		return err
 	}
 	t.clock = vclock.NewClock(t.o.Now, maxOffset, r.top)
@@ -263,12 +267,12 @@ func (r *recovery) openManifest() error {
 }
 
 // replay reads the log into memtables and begins a new segment.
-func (r *recovery) replay(from uint64) error {
+func (r *recovery) replay(from uint64, closed base.LogEnd) error {
 	t := r.t
 	i, _ := slices.BinarySearch(r.logs, from)
 	idle, logs := r.logs[:i:i], r.logs[i:]
 	r.refill.dir = t.dir
-	found, err := wal.Replay(t.o.FS, t.dir, from, logs, r.visit)
+	found, err := wal.Replay(t.o.FS, t.dir, from, closed, logs, r.visit)
 	if bad := r.refill.flush(); bad != nil && (err == nil || errors.Is(err, ErrCorrupt)) {
 		// A good group that does not hold records is met later than it is read.
 		err = bad

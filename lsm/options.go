@@ -3,6 +3,7 @@ package lsm
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"math/bits"
 	"time"
 
@@ -24,7 +25,8 @@ var (
 	SyncAlways = SyncPolicy{}
 	// SyncNever acknowledges a write once it is in the log's buffer, which is
 	// written at once and synced when a segment ends. A crash of the machine
-	// loses what was not synced, a crash of the process what was not written.
+	// loses what was not synced, a crash of the process what was not written, and
+	// so does a failed write, as on a full volume: Close and later writes report it.
 	SyncNever = SyncPolicy{lazy: true}
 )
 
@@ -79,6 +81,9 @@ type Options struct {
 	// MemtableBytes is the size at which a memtable is flushed, and the size of
 	// a log segment. Larger means fewer, larger tables and a longer recovery.
 	// Up to MaxMemtables of them are in memory. Default 64 MiB, at least 64 KiB.
+	// Even a tree of one key has two segments on the disk while it is open, and a
+	// reserve for the day when the volume is full, of MemtableBytes and a quarter: 209 MB
+	// by default and less than 1 MB with MemoryBytes of 512 KiB.
 	MemtableBytes int64
 	// MaxMemtables bounds the memtables in memory, the active one and those
 	// waiting to be flushed. Beyond it writers wait. Default 4, at least 2.
@@ -90,7 +95,7 @@ type Options struct {
 	// the room. Default 256 MiB, or all that MemoryBytes leaves; negative: no cache.
 	CacheBytes int64
 	// LogBufferBytes bounds what waits for the log. Beyond it Put, Delete and
-	// Apply wait, and Submit fails with ErrOverloaded. Default 8 MiB.
+	// Apply wait, and Submit fails with ErrOverloaded. Default 8 MiB, at least 4 KiB.
 	LogBufferBytes int
 	// Shards is the number of locks of a memtable, a power of two up to 64. Default 32.
 	Shards int
@@ -186,6 +191,11 @@ const (
 	defaultOpenFiles     = 1000
 	maxSlices            = 4096
 	defaultColdAfter     = 7 * 24 * time.Hour
+	leastLogBuffer       = 4 << 10
+	maxMemtableBytes     = 1 << 30
+	maxMemtables         = 64
+	maxCacheBytes        = 1 << 40
+	maxBitsPerKey        = 64
 )
 
 // withDefaults gives a copy of o in which everything is set.
@@ -238,12 +248,16 @@ func (o *Options) withDefaults() (Options, error) {
 
 func (o *Options) validate() error {
 	switch {
-	case o.MemtableBytes < minMemtableBytes:
-		return fmt.Errorf("%w: MemtableBytes is %d, set at least %d", ErrInvalid, o.MemtableBytes, minMemtableBytes)
-	case o.MaxMemtables < 2:
-		return fmt.Errorf("%w: MaxMemtables is %d, set at least 2", ErrInvalid, o.MaxMemtables)
-	case o.LogBufferBytes < 0:
-		return fmt.Errorf("%w: LogBufferBytes is negative", ErrInvalid)
+	case o.MemtableBytes < minMemtableBytes || o.MemtableBytes > maxMemtableBytes:
+		return fmt.Errorf("%w: MemtableBytes is %d, set %d to %d", ErrInvalid, o.MemtableBytes, minMemtableBytes, maxMemtableBytes)
+	case o.MaxMemtables < 2 || o.MaxMemtables > maxMemtables:
+		return fmt.Errorf("%w: MaxMemtables is %d, set 2 to %d", ErrInvalid, o.MaxMemtables, maxMemtables)
+	case o.MemoryBytes > maxCacheBytes || o.CacheBytes > maxCacheBytes:
+		return fmt.Errorf("%w: MemoryBytes is %d and CacheBytes %d, set at most %d", ErrInvalid, o.MemoryBytes, o.CacheBytes, int64(maxCacheBytes))
+	case o.LogBufferBytes < leastLogBuffer || o.LogBufferBytes > maxMemtableBytes:
+		return fmt.Errorf("%w: LogBufferBytes is %d, set %d to %d", ErrInvalid, o.LogBufferBytes, leastLogBuffer, maxMemtableBytes)
+	case math.IsNaN(o.BitsPerKey) || o.BitsPerKey > maxBitsPerKey:
+		return fmt.Errorf("%w: BitsPerKey is %v, set at most %d, or less than 0 for none", ErrInvalid, o.BitsPerKey, maxBitsPerKey)
 	case o.Shards < 0 || o.Shards > memtable.MaxShards || bits.OnesCount(uint(o.Shards)) != 1:
 		return fmt.Errorf("%w: Shards is %d, set a power of two up to %d", ErrInvalid, o.Shards, memtable.MaxShards)
 	case o.Slices < 0 || o.Slices > maxSlices || bits.OnesCount(uint(o.Slices)) != 1:

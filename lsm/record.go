@@ -2,10 +2,20 @@ package lsm
 
 import "example.com/kvstore/lsm/internal/base"
 
-// A Record is one version of one key, with the dots of the writes it holds.
+// A Record is one version of one key, with the dots of the writes it holds. Scan
+// and Read give them, Apply, Submit and Ingest take them. Its fields:
+//
+//	Token    uint64     // Token(Key), or SystemToken
+//	Key      []byte     // at most MaxKeyBytes
+//	Min, Max vclock.Dot // lowest and highest dot inside; equal in plain records
+//	Kind     Kind       // Value, Tombstone or Causal
+//	Deadline int64      // when it expires, in Unix milliseconds; 0 is never
+//	Value    []byte     // at most MaxValueBytes; of a tombstone empty
+//	Newer    vclock.Dot // set by Apply and Submit where the tree may hold a dot
+//	                    // above Max for this key; zero otherwise, and not stored
 type Record = base.Record
 
-// Kind says what a record is.
+// Kind says what a record is: a uint8, one of the constants.
 type Kind = base.Kind
 
 const (

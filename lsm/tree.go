@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/cache"
 	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/internal/memtable"
@@ -187,7 +188,21 @@ func (t *Tree) shut() error {
 	t.cache.Close()
 	err := t.sweep()
 	t.releaseAll(t.metadata.close()...)
-	return errors.Join(err, t.log.DropNext(), t.manifest.Close(), t.unlockCold(), t.lock.Close())
+	return errors.Join(err, t.markEnd(), t.log.DropNext(), t.manifest.Close(), t.unlockCold(), t.lock.Close())
+}
+
+// markEnd has the manifest say where the log ended, so that the next Open misses
+// what is cut off. Without room it goes without.
+func (t *Tree) markEnd() error {
+	at := t.log.At()
+	end := base.LogEnd{Segment: at.Segment, Sequence: at.Sequence}
+	if t.failure() != nil || t.log.Unsynced() || t.manifest.State().LogEnd == end {
+		return nil
+	}
+	if err := t.manifest.Apply(manifest.Edit{LogEnd: end}); !errors.Is(err, ErrNoSpace) {
+		return err
+	}
+	return nil
 }
 
 // sweep discards the tables that no version holds any more; after it, those that

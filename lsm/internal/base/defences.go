@@ -17,6 +17,7 @@ var Defences = struct {
 	FailedSync    bool // the first failed sync is final
 	SegmentSync   bool // a segment is synced before the next one begins
 	TornOrDamaged bool // a bad group before one that calls it durable is damage
+	LogEnd        bool // a log that was closed is all there
 	RewriteTail   bool // Open writes groups again that may never have been synced
 	ReleaseLast   bool // a segment is released after the edit that replaces it
 	SealWaits     bool // a memtable is flushed when its last writer has left
@@ -32,7 +33,7 @@ var Defences = struct {
 	PurgeStrays    bool // nor the log
 }{
 	true, true, true, true, true, true,
-	true, true, true, true, true, true, true, true,
+	true, true, true, true, true, true, true, true, true,
 	true, true, true, true,
 	true, true, true, true,
 }

@@ -22,6 +22,7 @@ const (
 	tagDamage   = 6
 	tagHeal     = 7
 	tagDrop     = 8
+	tagLogEnd   = 9
 )
 
 const (
@@ -43,6 +44,10 @@ func appendEdit(dst []byte, p *Params, e Edit) []byte {
 	}
 	if e.LogFrom != 0 {
 		dst = binary.AppendUvarint(binary.AppendUvarint(dst, tagLogFrom), e.LogFrom)
+	}
+	if e.LogEnd.Segment != 0 {
+		dst = binary.AppendUvarint(binary.AppendUvarint(dst, tagLogEnd), e.LogEnd.Segment)
+		dst = binary.AppendUvarint(dst, e.LogEnd.Sequence)
 	}
 	for _, id := range e.Remove {
 		dst = binary.AppendUvarint(binary.AppendUvarint(dst, tagRemove), id)
@@ -77,7 +82,7 @@ func appendPart(dst []byte, tag uint64, p Part) []byte {
 
 // append appends the edit that makes s out of nothing.
 func (s *State) append(dst []byte) []byte {
-	e := Edit{Add: s.Tables, Damage: s.Damaged, NextFile: s.NextFile, LogFrom: s.LogFrom}
+	e := Edit{Add: s.Tables, Damage: s.Damaged, NextFile: s.NextFile, LogFrom: s.LogFrom, LogEnd: s.LogEnd}
 	for _, id := range slices.Sorted(maps.Keys(s.Dropped)) {
 		for _, span := range s.Dropped[id] {
 			e.Drop = append(e.Drop, Part{File: id, Span: span})
@@ -100,6 +105,8 @@ func decodeEdit(b []byte) (p *Params, e Edit, err error) {
 			e.NextFile = d.uvarint(math.MaxUint64)
 		case tagLogFrom:
 			e.LogFrom = d.uvarint(math.MaxUint64)
+		case tagLogEnd:
+			e.LogEnd = base.LogEnd{Segment: d.uvarint(math.MaxUint64), Sequence: d.uvarint(math.MaxUint64)}
 		case tagRemove:
 			e.Remove = append(e.Remove, d.uvarint(math.MaxUint64))
 		case tagAdd:

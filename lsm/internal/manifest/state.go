@@ -49,8 +49,9 @@ const MaxSlices = 1 << 16
 // treat it as read-only.
 type State struct {
 	Params
-	NextFile uint64 // above the number of every table
-	LogFrom  uint64 // first commit log segment whose records may be missing from the tables; 0 before the first
+	NextFile uint64      // above the number of every table
+	LogFrom  uint64      // first commit log segment whose records may be missing from the tables; 0 before the first
+	LogEnd   base.LogEnd // counts unless it is below LogFrom
 	// Tables are ordered by slice, level, run (newest first) and first token.
 	Tables []Table
 	// Damaged is what was lost and has not been healed, by file and token.
@@ -63,12 +64,13 @@ type State struct {
 // An Edit changes a State, as a whole or not at all.
 type Edit struct {
 	Add      []Table
-	Remove   []uint64 // file numbers
-	Heal     []Part   // what is damage no longer, whether it was or not
-	Damage   []Damage // after Heal
-	Drop     []Part   // of tables that are live after the edit
-	NextFile uint64   // 0 or lower than before: unchanged
-	LogFrom  uint64   // 0 or lower than before: unchanged
+	Remove   []uint64    // file numbers
+	Heal     []Part      // what is damage no longer, whether it was or not
+	Damage   []Damage    // after Heal
+	Drop     []Part      // of tables that are live after the edit
+	NextFile uint64      // 0 or lower than before: unchanged
+	LogFrom  uint64      // 0 or lower than before: unchanged
+	LogEnd   base.LogEnd // segment 0 or lower than before: unchanged
 }
 
 // Places says of each table, by file number, whether it is cold. The map is made by
@@ -143,6 +145,9 @@ func (d *draft) check(e Edit) error {
 // is about their parts.
 func (d *draft) apply(e Edit) {
 	d.NextFile, d.LogFrom = max(d.NextFile, e.NextFile), max(d.LogFrom, e.LogFrom)
+	if e.LogEnd.Segment >= d.LogEnd.Segment && e.LogEnd.Segment != 0 {
+		d.LogEnd = e.LogEnd
+	}
 	for _, id := range e.Remove {
 		delete(d.live, id)
 		delete(d.gone, id)

@@ -38,11 +38,15 @@ type Visitor func(segment uint64, off int64, records []byte) error
 
 // Replay reads the chain of groups through the given segments, ascending, and
 // stops at its end. From is the segment where the chain must begin, 0 when there
-// may be none. It writes nothing. It fails with a *base.CorruptError when the
+// may be none; closed is where the log ended when it was closed, if that was in one of
+// these segments. It writes nothing. It fails with a *base.CorruptError when the
 // chain was longer once: see the package comment. All good groups before the
 // damage were visited then, and nothing behind it.
-func Replay(fs vfs.FS, dir string, from uint64, numbers []uint64, visit Visitor) (Recovered, error) {
+func Replay(fs vfs.FS, dir string, from uint64, closed base.LogEnd, numbers []uint64, visit Visitor) (Recovered, error) {
 	r := replayer{visit: visit}
+	if closed.Segment >= from {
+		r.closed = closed
+	}
 	if from != 0 && (len(numbers) == 0 || numbers[0] != from) {
 		return Recovered{Damaged: from}, base.Corrupt(path.Join(dir, base.LogName(from)), 0, "a log segment", "no such file")
 	}
@@ -62,6 +66,10 @@ func Replay(fs vfs.FS, dir string, from uint64, numbers []uint64, visit Visitor)
 	}
 	if r.refused {
 		return r.out, damage // nothing follows a group that was not taken
+	}
+	if len(r.ends) > 0 && r.last().Sequence < r.closed.Sequence && damage == nil && base.Defences.LogEnd {
+		r.out.Damaged = r.last().Segment
+		damage = base.Corrupt(path.Join(dir, base.LogName(r.out.Damaged)), r.last().End, fmt.Sprintf("groups up to %d", r.closed.Sequence), "the end of the log")
 	}
 	i := r.find(r.synced)
 	for _, e := range r.ends[i+1:] {
@@ -92,12 +100,14 @@ type end struct {
 }
 
 type replayer struct {
-	visit Visitor
-	out   Recovered
+	visit  Visitor
+	closed base.LogEnd
+	out    Recovered
 	// ends are those of the last groups, ascending by sequence without gaps:
 	// all from the synced one on.
 	ends   []end
-	synced uint64 // the highest sequence that a valid group calls durable
+	synced uint64 // the highest sequence that is known to be durable
+	shown  uint64 // the highest sequence that was shown
 	// refused says that a visit failed.
 	refused bool
 }
@@ -199,6 +209,9 @@ func (r *replayer) follow(g group, name string, off int64) error {
 	if len(r.ends) == 0 {
 		return nil
 	}
+	if g.sequence <= r.shown {
+		return base.Corrupt(name, off, fmt.Sprintf("a group above %d", r.shown), fmt.Sprintf("group %d", g.sequence))
+	}
 	if first := &r.ends[0]; g.sequence == first.Sequence && int64(g.previous) == first.previous {
 		r.ends = r.ends[:0]
 		return nil
@@ -221,20 +234,24 @@ func (r *replayer) add(g group, segment uint64, off int64, records []byte) error
 		off:      off + GroupHeaderBytes,
 		records:  bytes.Clone(records),
 	})
-	if g.synced <= r.synced {
+	r.synced = max(r.synced, g.synced)
+	if segment == r.closed.Segment {
+		r.synced = max(r.synced, min(g.sequence, r.closed.Sequence))
+	}
+	proven := min(r.synced, g.sequence)
+	if proven <= r.shown {
 		return nil
 	}
-	old := r.synced
-	r.synced = g.synced
-	i := r.find(r.synced)
+	i := r.find(proven)
 	for j := range r.ends[:i+1] {
-		if e := &r.ends[j]; e.Sequence > old {
+		if e := &r.ends[j]; e.Sequence > r.shown {
 			if err := r.show(e); err != nil {
 				return err
 			}
 			e.records = nil
 		}
 	}
+	r.shown = proven
 	if i > 0 {
 		r.ends = slices.Delete(r.ends, 0, i)
 	}

@@ -46,7 +46,7 @@ func chain(t testing.TB, fs vfs.FS) (payloads []string) {
 
 // replayed gives what Replay shows of segments 1 to 3.
 func replayed(fs vfs.FS, numbers ...uint64) (got []string, r Recovered, err error) {
-	r, err = Replay(fs, "log", 1, numbers, func(segment uint64, off int64, b []byte) error {
+	r, err = Replay(fs, "log", 1, base.LogEnd{}, numbers, func(segment uint64, off int64, b []byte) error {
 		got = append(got, string(b))
 		return nil
 	})
@@ -184,7 +184,7 @@ func TestRecycled(t *testing.T) {
 	require.Equal(t, []int{1, 1}, []int{live, idle}, "one was recycled")
 	require.NoError(t, w.Rotate(group1("")))
 	got := 0
-	_, err := Replay(fs, "log", w.Segment(), []uint64{w.Segment()}, func(uint64, int64, []byte) error { got++; return nil })
+	_, err := Replay(fs, "log", w.Segment(), base.LogEnd{}, []uint64{w.Segment()}, func(uint64, int64, []byte) error { got++; return nil })
 	require.NoError(t, err)
 	require.Equal(t, 1, got)
 	require.NoError(t, w.Close())
@@ -239,7 +239,7 @@ func TestForgedGroup(t *testing.T) {
 		}
 		judge := func(what string, must uint64, want int) {
 			n := 0
-			_, err := Replay(fs, "log", must, []uint64{must}, func(uint64, int64, []byte) error { n++; return nil })
+			_, err := Replay(fs, "log", must, base.LogEnd{}, []uint64{must}, func(uint64, int64, []byte) error { n++; return nil })
 			if foreseen {
 				require.ErrorIs(t, err, base.ErrCorrupt, what)
 				return
@@ -319,7 +319,7 @@ func TestCutRecycling(t *testing.T) {
 		if _, err := cut.Stat("log/" + base.LogName(3)); err == nil {
 			numbers = append(numbers, 3)
 		}
-		r, err := Replay(cut, "log", 2, numbers, func(uint64, int64, []byte) error { return nil })
+		r, err := Replay(cut, "log", 2, base.LogEnd{}, numbers, func(uint64, int64, []byte) error { return nil })
 		require.NoError(t, err, "cut %d", i)
 		require.Equal(t, []uint64{2}, r.Live)
 	}
@@ -379,7 +379,7 @@ func TestPrepare(t *testing.T) {
 	}
 	for _, crashed := range []vfs.FS{disk.Strict(), disk.Crash(1), disk.Crash(2)} {
 		n := 0
-		r, err := Replay(crashed, "log", 1, numbers, func(uint64, int64, []byte) error { n++; return nil })
+		r, err := Replay(crashed, "log", 1, base.LogEnd{}, numbers, func(uint64, int64, []byte) error { n++; return nil })
 		require.NoError(t, err)
 		require.Equal(t, []uint64{1, 2, 3, 4}, r.Live)
 		require.Equal(t, 7, n)

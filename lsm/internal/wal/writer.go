@@ -109,6 +109,9 @@ func (w *Writer) Bytes() int64 { return w.off }
 // Err is the error after which nothing more is written, or nil.
 func (w *Writer) Err() error { return w.err }
 
+// At is where the last group that was written ends.
+func (w *Writer) At() Position { return w.at }
+
 // Unsynced reports whether the last group is not known to be durable.
 func (w *Writer) Unsynced() bool { return w.synced < w.at.Sequence }
 
