@@ -30,9 +30,9 @@ bench-engine:
 	cd bench/engine && go run . -out results $(ENGINE)
 
 # The long forms of the tests: all crash points, many seeds, large clusters, real
-# processes. Takes hours; says what it could not run on this machine.
+# processes. Takes hours; prints what it did, and says what it could not run on this machine.
 torture:
-	KVSTORE_TORTURE=1 go test -count=1 -timeout 12h ./...
+	KVSTORE_TORTURE=1 go test -v -count=1 -timeout 24h ./...
 
 cover:
 	go test -coverpkg=./... -coverprofile=cover.out ./...

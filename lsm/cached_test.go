@@ -183,10 +183,7 @@ func (w *twins) run(t testing.TB) (fault string) {
 // order, flushes, compactions that purge, deadlines, and all of it in the middle
 // of reads too.
 func TestCachedTwin(t *testing.T) {
-	runs := uint64(30)
-	if torture {
-		runs = 1000
-	}
+	runs := sized[uint64](1000, 30, 6)
 	var total Metrics
 	overlap := 0
 	for seed := range runs {

@@ -143,10 +143,7 @@ func TestRestoreRefuses(t *testing.T) {
 		require.NoError(t, lacking.Remove("copy/"+names[i]))
 		try("without "+names[i], lacking, names[i] == base.LockName)
 	}
-	step := int64(53)
-	if torture {
-		step = 1
-	}
+	step := sized[int64](1, 53, 211)
 	for _, name := range names {
 		info, err := disk.Stat("copy/" + name)
 		require.NoError(t, err)

@@ -35,7 +35,7 @@ func TestCloseDuring(t *testing.T) {
 	}
 	for name, call := range calls {
 		closed := 0
-		for k := int64(1); ; k++ {
+		for k := int64(1); ; k += sized[int64](1, 1, 5) {
 			if err, hit := closeDuring(t, disk.CrashSynced(), call, k); errors.Is(err, ErrClosed) {
 				closed++
 			} else if require.NoError(t, err, "%s, operation %d", name, k); !hit {

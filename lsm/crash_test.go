@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"testing"
 
@@ -12,9 +11,6 @@ import (
 
 	"example.com/kvstore/lsm/vfs"
 )
-
-// torture asks for the long versions of the tests.
-var torture = os.Getenv("KVSTORE_TORTURE") != ""
 
 // A crashPoint is a disk as a power cut left it, and what had happened by then.
 type crashPoint struct {
@@ -145,25 +141,27 @@ func cutEverywhere(t testing.TB, seeds uint64, reopenings int) *workload {
 }
 
 // TestCrash cuts the power before every file-system operation of a workload with
-// flushes, compactions and a reopening.
+// flushes, compactions and a reopening. Torture cuts it before each operation of each
+// recovery too, and in some of those recoveries again.
 func TestCrash(t *testing.T) {
-	seeds := uint64(1)
-	if torture {
-		seeds = 20
-	}
-	w := cutEverywhere(t, seeds, 4)
-	again := 0
+	w := cutEverywhere(t, sized[uint64](20, 1, 1), 4)
+	step, nest := sized(1, 1, 17), sized(1, 307, 1700)
+	cuts, again := 0, 0
 	for i, p := range w.mu.points {
+		if i%step != 0 {
+			continue
+		}
+		cuts++
 		p.disk = p.disk.CrashSynced() // a copy: nothing on it is unsynced
 		n := w.verify(t, w.mu.points[i], w.mu.points[i].disk)
 		if i%15 == 0 {
 			w.goOn(t, w.mu.points[i], n)
 		}
-		if i%307 == 0 || torture && i%17 == 0 {
+		if i%nest == 0 {
 			again += w.crashAgain(t, p, 3)
 		}
 	}
-	t.Logf("%d crash points, %d more during recovery, to depth 3", len(w.mu.points), again)
+	t.Logf("%d crash points, %d more during recovery, to depth 3", cuts, again)
 }
 
 // goOn writes to a recovered disk and cuts the power again.

@@ -155,9 +155,9 @@ func TestBitRot(t *testing.T) {
 	require.Len(t, tables, 4)
 	flips, refused, harmless := 0, 0, 0
 	bits := []int{-1}
-	step := int64(17)
+	step := sized[int64](1, 17, 67)
 	if torture {
-		bits, step = []int{0, 1, 2, 3, 4, 5, 6, 7}, 1
+		bits = []int{0, 1, 2, 3, 4, 5, 6, 7}
 	}
 	for i, name := range tables {
 		info, err := disk.Stat(name)
@@ -267,10 +267,7 @@ func TestDamagedLog(t *testing.T) {
 	logs := filesOf(t, disk, "db", ".log")
 	require.Len(t, logs, 3)
 	damaged, torn, harmless := 0, 0, 0
-	step := int64(61)
-	if torture {
-		step = 1
-	}
+	step := sized[int64](1, 61, 251)
 	for i, name := range logs {
 		info, err := disk.Stat(name)
 		require.NoError(t, err)

@@ -315,7 +315,7 @@ func TestMisplacedWrites(t *testing.T) { misplacedWrites(t) }
 func misplacedWrites(t testing.TB) {
 	reported, harmless := 0, 0
 	for _, astray := range []int64{0, 64, -64, 512, -512, 4096} {
-		for i, hit := 0, "x"; hit != ""; i++ {
+		for i, hit := 0, "x"; hit != ""; i += sized(1, 1, 5) {
 			hit = ""
 			behind := 0 // writes to the same file after it
 			disk := vfs.NewMem(1)

@@ -154,10 +154,7 @@ func TestCloseDuringIngest(t *testing.T) {
 // TestDropAndRefill compares with a model: batches, sorted runs and dropped ranges
 // at random, with flushes, compactions and reopenings in between.
 func TestDropAndRefill(t *testing.T) {
-	rounds := 12
-	if torture {
-		rounds = 300
-	}
+	rounds := sized(300, 12, 4)
 	for seed := range uint64(rounds) {
 		random := rand.New(rand.NewPCG(seed, 3))
 		disk := vfs.NewMem(seed)

@@ -33,8 +33,9 @@ import (
 // acknowledged after a failed sync of the log, and nothing that was acknowledged
 // may be lost, whatever the kernel does with the pages.
 func TestFailedSync(t *testing.T) {
-	failedSyncs(t, vfs.PagesDropped, 1, 200)
-	failedSyncs(t, vfs.PagesKept, 1, 2000)
+	step := sized(1, 1, 5)
+	failedSyncs(t, vfs.PagesDropped, step, 200)
+	failedSyncs(t, vfs.PagesKept, step, 2000)
 	if torture {
 		failedSyncs(t, vfs.PagesDropped, 1, 2000)
 		failedSyncs(t, vfs.PagesKept, 1, 200)
@@ -87,10 +88,7 @@ func failedSyncs(t testing.TB, pages vfs.Pages, step, value int) {
 // TestFailedWrite lets the i-th change fail, for a sample of i, with an error
 // that is not the want of space.
 func TestFailedWrite(t *testing.T) {
-	step := 5
-	if torture {
-		step = 1
-	}
+	step := sized(1, 5, 23)
 	for i := 0; i < 400; i += step {
 		w := newWorkload(0)
 		fail := vfs.Nth(i, vfs.Kind.Changes, func(vfs.Op) error { return vfs.ErrInjected })
@@ -110,10 +108,7 @@ func TestFailedWrite(t *testing.T) {
 // TestNoSpace fills the volume at a sample of operations. Writes are refused,
 // reads go on, and writes succeed again when there is room.
 func TestNoSpace(t *testing.T) {
-	step := 9
-	if torture {
-		step = 1
-	}
+	step := sized(1, 9, 45)
 	resumed, final := 0, 0
 	for i := 40; i < 400; i += step {
 		disk := vfs.NewMem(1)

@@ -34,10 +34,7 @@ func mess(t testing.TB, r *rand.Rand, tree *Tree, o *Options) *Tree {
 // several times, over different flushes, compactions and reopenings: every tree
 // ends up the same (invariant I2).
 func TestAnyOrder(t *testing.T) {
-	runs := uint64(12)
-	if torture {
-		runs = 500
-	}
+	runs := sized[uint64](500, 12, 4)
 	for seed := range runs {
 		from := newWriter(seed, 5, 30)
 		var records []Record
@@ -84,10 +81,7 @@ func TestAnyOrder(t *testing.T) {
 // the join of everything, although tombstones vanish (invariant I5). The space
 // is that of a search over models of the rules.
 func TestPurge(t *testing.T) {
-	runs := uint64(20)
-	if torture {
-		runs = 2000
-	}
+	runs := sized[uint64](2000, 20, 5)
 	var purged uint64
 	for seed := range runs {
 		r := rand.New(rand.NewPCG(seed, 2))

@@ -77,10 +77,7 @@ func writeUntilKilled(dir string) error {
 // TestKill kills a process that writes to a real disk, again and again. Whatever
 // it said was acknowledged is there, and nothing else but the writes under way.
 func TestKill(t *testing.T) {
-	cycles := 12
-	if torture {
-		cycles = 1000
-	}
+	cycles := sized(1000, 12, 4)
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(1, 1))
 	var acked [killWriters]int // the last write that was acknowledged

@@ -23,10 +23,7 @@ import (
 // most 5,000,000 keys that was made in the same run. 200,000,000 keys take about
 // 25 GB of disk.
 func TestManyKeys(t *testing.T) {
-	keys := 20_000
-	if torture {
-		keys = 5_000_000
-	}
+	keys := sized(5_000_000, 20_000, 20_000)
 	if s := os.Getenv("KVSTORE_KEYS"); s != "" {
 		n, err := strconv.Atoi(s)
 		require.NoError(t, err)

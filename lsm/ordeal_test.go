@@ -61,10 +61,7 @@ func (x *ordeal) cuts(t *testing.T) int {
 		done bool
 	}
 	var points []point
-	seeds := uint64(2)
-	if torture {
-		seeds = 20
-	}
+	seeds := sized[uint64](20, 2, 1)
 	keep := func(op vfs.Op) {
 		if !running.Load() || !op.Kind.Changes() {
 			return
@@ -90,17 +87,20 @@ func (x *ordeal) cuts(t *testing.T) int {
 	done.Store(true)
 	require.NoError(t, tree.Close())
 	running.Store(false)
-	for _, p := range append(points, point{"the end", disk.Strict(), true}) {
-		x.reopen(t, p.at, p.disk, p.done)
+	points = append(points, point{"the end", disk.Strict(), true})
+	n := 0
+	for i := len(points) - 1; i >= 0; i -= sized(1, 1, 7) {
+		x.reopen(t, points[i].at, points[i].disk, points[i].done)
+		n++
 	}
-	return len(points)
+	return n
 }
 
 // syncs lets each sync fail, from the opening on.
 func (x *ordeal) syncs(t *testing.T) int {
 	n := 0
 	for _, pages := range []vfs.Pages{vfs.PagesDropped, vfs.PagesKept} {
-		for i := 0; ; i++ {
+		for i := 0; ; i += sized(1, 1, 3) {
 			disk := x.base()
 			var hit atomic.Bool
 			fail := vfs.Nth(i, vfs.Kind.Syncs, func(vfs.Op) error {
@@ -136,9 +136,8 @@ func (x *ordeal) syncs(t *testing.T) int {
 // is refused with ErrNoSpace or done, reads go on, and when there is room it
 // succeeds.
 func (x *ordeal) full(t *testing.T) int {
-	step := 1
 	n := 0
-	for i := 0; ; i += step {
+	for i := 0; ; i += sized(1, 1, 3) {
 		disk := x.base()
 		var full, hit atomic.Bool
 		var ops atomic.Int64

@@ -155,10 +155,7 @@ func TestMergePutOff(t *testing.T) {
 // there is: row S3. What is refused is refused with ErrNoSpace and did not happen;
 // with room everything goes on.
 func TestQuota(t *testing.T) {
-	step := 7
-	if torture {
-		step = 1
-	}
+	step := sized(1, 7, 41)
 	tried, refusals := 0, 0
 	for i := 0; ; i += step {
 		disk := vfs.NewMem(1)

@@ -122,12 +122,8 @@ func contentOf(t testing.TB, fs vfs.FS, name string) []byte {
 // of it (I8). After a kill the last group of the log may be taken for torn: nothing
 // is left behind it to say otherwise.
 func TestEveryBit(t *testing.T) {
-	if testing.Short() {
-		everyBit(t, 7, false)
-	} else {
-		everyBit(t, 1, false)
-	}
-	everyBit(t, 7, true)
+	everyBit(t, sized(1, 1, 37), false)
+	everyBit(t, sized(1, 7, 37), true)
 }
 
 func everyBit(t testing.TB, step int, killed bool) {
@@ -160,7 +156,7 @@ func everyCut(t testing.TB) {
 	s := newSpecimen(t, false)
 	found, harmless := 0, 0
 	s.files(t, func(name string, size int64) {
-		for at := range size {
+		for at := int64(0); at < size; at += sized[int64](1, 1, 11) {
 			disk := s.disk.CrashSynced()
 			f, err := disk.OpenReadWrite(name)
 			require.NoError(t, err)

@@ -173,14 +173,7 @@ func (a *authors) order() (order []int) {
 // flushes, compactions of any runs and moves of the horizon. After each step the
 // tree shows what the join of everything shows.
 func TestSchedules(t *testing.T) {
-	runs := uint64(1500)
-	switch {
-	case torture:
-		runs = 200_000
-	case testing.Short():
-		runs = 200
-	}
-	schedules(t, 0, runs)
+	schedules(t, 0, sized[uint64](200_000, 1500, 200))
 }
 
 func schedules(t testing.TB, from, to uint64) {

@@ -127,10 +127,7 @@ func stress(tree *Tree, keys []*counterKey, stop <-chan struct{}) error {
 
 // TestStress closes a busy tree at random points and reopens it.
 func TestStress(t *testing.T) {
-	rounds := 4
-	if torture {
-		rounds = 300
-	}
+	rounds := sized(300, 4, 3)
 	for _, policy := range []SyncPolicy{SyncAlways, SyncNever, SyncEvery(time.Millisecond)} {
 		t.Run(policy.String(), func(t *testing.T) {
 			var keys []*counterKey

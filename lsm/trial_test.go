@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,23 +31,27 @@ var (
 // random operations, ten times as many in torture.
 func TestOracle(t *testing.T) {
 	const sets = 50
-	ops := 20_000
-	switch {
-	case *oracleOps > 0:
+	ops := sized(200_000, 20_000, 1_000)
+	if *oracleOps > 0 {
 		ops = *oracleOps
-	case torture:
-		ops = 200_000
-	case testing.Short():
-		ops = 2_000
 	}
 	var total tally
-	for set := range sets {
-		if *oracleSet < 0 || *oracleSet == set {
-			x := newTrial(t, set, *oracleSeed)
-			x.run(ops)
-			total.add(&x.done)
+	var mu sync.Mutex
+	t.Run("sets", func(t *testing.T) {
+		for set := range sets {
+			if *oracleSet >= 0 && *oracleSet != set {
+				continue
+			}
+			t.Run(strconv.Itoa(set), func(t *testing.T) {
+				t.Parallel()
+				x := newTrial(t, set, *oracleSeed)
+				x.run(ops)
+				mu.Lock()
+				defer mu.Unlock()
+				total.add(&x.done)
+			})
 		}
-	}
+	})
 	t.Logf("%v", total)
 }
 
