@@ -309,7 +309,7 @@ func (d *damage) step() time.Duration {
 func (d *damage) takeIn(v *view) error {
 	db := d.db
 	lost := d.incomplete(v)
-	partitions := v.partitionsWhere(func(p int) bool { return lost[p] && v.owns(p) })
+	partitions := v.partitionsWhere(func(p int) bool { return lost != nil && lost[p] && v.owns(p) })
 	d.asOf = max(db.clock.Clock.Now(), vclock.NewStamp(db.opts.Clock().Add(db.opts.MaxClockOffset)))
 	t := db.horizons.of(v)
 	db.horizons.writing <- struct{}{}
