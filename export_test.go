@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"path"
 	"time"
@@ -169,4 +170,12 @@ func Told(at, of *DB) (told uint64) {
 func DecodeIdentity(b []byte) (id string, uid uint64, epochs int, err error) {
 	k, err := decodeKept(b)
 	return k.id, k.uid, len(k.chain), err
+}
+
+// Scrub has a node's engine read all of its tables, and gives what is no damage.
+func Scrub(db *DB) error {
+	if err := db.tree.Scrub(context.Background()); err != nil && !errors.Is(err, lsm.ErrCorrupt) {
+		return err
+	}
+	return nil
 }

@@ -132,6 +132,10 @@ func TestSimDamagedTable(t *testing.T) {
 			require.NotZero(c.T, m.Healed)
 			converge(c, time.Minute)
 			c.Check()
+			c.Crash(1) // its own state was in the same tables, and is written again
+			c.Restart(1)
+			c.Settle()
+			c.Check()
 		})
 	})
 }
@@ -283,7 +287,45 @@ func TestSimOldDirectory(t *testing.T) {
 
 // oldDirectory gives the violations, and how many keys owners do not hold alike.
 func oldDirectory(c *kvtest.Cluster) (violations []kvtest.Violation, differ int) {
-	const keys = 60
+	goBack(c, func() {})
+	for i := range oldKeys {
+		_, _ = c.Node(i%3).Get(ctx, fmt.Sprint("key", i))
+	}
+	heal(c, 2*time.Minute)
+	time.Sleep(time.Minute)
+	return c.Violations(), diverged(c)
+}
+
+// TestSimOldDirectoryUnknown: the same when nobody remembers the node, since the others
+// were started again too: horizons tell, before anything is sent.
+func TestSimOldDirectoryUnknown(t *testing.T) {
+	few(t, 2, func(t *testing.T, seed uint64) {
+		simulate(t, seed, nil, func(c *kvtest.Cluster) {
+			goBack(c, func() {
+				for _, i := range []int{0, 1} {
+					c.Stop(i)
+				}
+				for _, i := range []int{0, 1} {
+					c.Restart(i)
+				}
+			})
+			for start := c.Now(); c.Node(2).DB().Metrics().Healed == 0; time.Sleep(time.Second) {
+				require.Less(c.T, c.Now()-start, time.Minute)
+			}
+			heal(c, time.Minute)
+			converge(c, time.Minute)
+			c.Check()
+		})
+	})
+}
+
+const oldKeys = 60
+
+// goBack gives node 2 an older copy of its directory, from before writes and deletes
+// that the others have forgotten, and starts it after meanwhile.
+func goBack(c *kvtest.Cluster, meanwhile func()) {
+	c.T.Helper()
+	const keys = oldKeys
 	fillTables(c, keys)
 	var old *vfs.Mem
 	c.Stop(2)
@@ -304,14 +346,9 @@ func oldDirectory(c *kvtest.Cluster) (violations []kvtest.Violation, differ int)
 	}
 	c.Stop(2)
 	c.PutDisk(2, old)
+	meanwhile()
 	c.Restart(2)
 	c.Settle()
-	for i := range keys {
-		_, _ = c.Node(i%3).Get(ctx, fmt.Sprint("key", i))
-	}
-	heal(c, 2*time.Minute)
-	time.Sleep(time.Minute)
-	return c.Violations(), diverged(c)
 }
 
 // missedByTwo gives the violations of a run in which a node heals with one of the others
@@ -471,4 +508,70 @@ func read(c *kvtest.Cluster, disk *vfs.Mem, name string) []byte {
 	require.NoError(c.T, err)
 	require.NoError(c.T, f.Close())
 	return text
+}
+
+// TestSimDamagedStorm: tables of one node rot again and again while everything else goes
+// wrong too.
+func TestSimDamagedStorm(t *testing.T) {
+	const storms = 3
+	for _, nodes := range []int{3, 5} {
+		t.Run(fmt.Sprint(nodes, " nodes"), func(t *testing.T) {
+			few(t, storms, func(t *testing.T, seed uint64) {
+				simulate(t, seed, &kvtest.Options{Nodes: nodes, Loss: 0.02}, func(c *kvtest.Cluster) {
+					waitMembers(c, nodes)
+					c.Settle()
+					w := &crowd{c: c, keys: 30, think: 20 * time.Millisecond}
+					for i := range nodes {
+						w.nodes = append(w.nodes, i)
+					}
+					w.start(5)
+					defer w.leave()
+					draw := rand.New(rand.NewPCG(seed, 11))
+					victim := draw.IntN(nodes)
+					for range 4 {
+						c.Storm(5 * time.Second)
+						if err := kvstore.Flush(c.Node(victim).DB()); err != nil {
+							continue // it is closing, or without its disk
+						}
+						names := tables(c, victim) // the last ones may still be written
+						rot(c, victim, names[draw.IntN((len(names)+1)/2)])
+					}
+					c.Storm(10 * time.Second)
+					w.leave()
+					c.Settle()
+					require.NoError(c.T, kvstore.Scrub(c.Node(victim).DB()))
+					heal(c, 5*time.Minute)
+					converge(c, 5*time.Minute)
+					c.Check()
+				})
+			})
+		})
+	}
+}
+
+// TestSimFlippedBit: whatever bit of whatever table flips at one owner, the others never
+// hold anything but what was written, and the owner does again.
+func TestSimFlippedBit(t *testing.T) {
+	few(t, 12, func(t *testing.T, seed uint64) {
+		simulate(t, 1, nil, func(c *kvtest.Cluster) {
+			const keys = 10
+			fillTables(c, keys)
+			before := holds(c, 0)
+			draw := rand.New(rand.NewPCG(seed, 5))
+			names := tables(c, 1)
+			name := names[draw.IntN(len(names))]
+			size := len(read(c, c.Node(1).Disk(), name))
+			require.NoError(c.T, c.Node(1).Disk().Corrupt(name, int64(draw.IntN(size)), 1<<draw.IntN(8)))
+			for i := range keys {
+				_, _ = c.Node(1).Get(ctx, fmt.Sprint("key", i))
+			}
+			require.NoError(c.T, kvstore.Scrub(c.Node(1).DB()))
+			require.NotZero(c.T, incomplete(c))
+			heal(c, time.Minute)
+			for i := range c.Nodes() {
+				require.Equal(c.T, before, holds(c, i))
+			}
+			c.Check()
+		})
+	})
 }
