@@ -179,3 +179,6 @@ func Scrub(db *DB) error {
 	}
 	return nil
 }
+
+// CausalActor is the present actor of a node's causal writes.
+func CausalActor(db *DB) uint64 { return db.causal.Load() }

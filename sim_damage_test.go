@@ -123,7 +123,9 @@ func TestSimDamagedTable(t *testing.T) {
 			for _, name := range tables(c, 1) {
 				rot(c, 1, name)
 			}
+			actor := kvstore.CausalActor(c.Node(1).DB())
 			meet(c, 1, keys)
+			require.NotEqual(c.T, actor, kvstore.CausalActor(c.Node(1).DB()), "dots of it may be lost")
 			time.Sleep(30 * time.Second)
 			w.leave()
 			heal(c, time.Minute)
