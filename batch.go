@@ -9,26 +9,51 @@ import (
 	"example.com/kvstore/vclock"
 )
 
-// What background work of the other nodes this node takes: so many bytes a second,
-// and at once. Clients' requests are not counted, and do not wait for it.
+// What background work this node takes, its own and that of the other nodes: so many
+// bytes a second, and at once, while clients' requests do not suffer from it. They are
+// not counted, and do not wait for it.
 const (
 	intakeRate  = 16 << 20
 	intakeBurst = 1 << 20
 )
 
-// An intake paces what peers send in batches.
+// An intake paces hints and exchanges.
 type intake struct {
 	mu struct {
 		sync.Mutex
-		bucket replica.Bucket
+		throttle replica.Throttle
 	}
 }
 
-// credit takes in n bytes of a batch and gives what its sender may send next.
+// credit takes in n bytes of a batch and gives what its sender may send next: less at
+// once, too, while clients' requests suffer.
 func (i *intake) credit(t time.Time, n int) replica.Credit {
+	return replica.Credit{Bytes: uint32(replica.BatchBytes / i.slowdown(t)), After: i.take(t, n)}
+}
+
+// slowdown is by how much background work is to be slower than it might, 1 or more.
+func (i *intake) slowdown(t time.Time) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return replica.Credit{Bytes: replica.BatchBytes, After: i.mu.bucket.Take(t, int64(n)).Round(time.Millisecond)}
+	return int(intakeRate / i.mu.throttle.Rate(t))
+}
+
+// take takes in n bytes and gives how long to wait before the next.
+func (i *intake) take(t time.Time, n int) time.Duration {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.mu.throttle.Take(t, int64(n)).Round(time.Millisecond)
+}
+
+// served notes that a client's write, begun then, is on the own disk.
+func (i *intake) served(begun time.Time) {
+	if !defences.Yield {
+		return
+	}
+	t := now()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.mu.throttle.Served(t, t.Sub(begun))
 }
 
 // serveBatch joins a batch of hints or of exchanged records into the log, and

@@ -28,6 +28,8 @@ type defenceSet struct {
 	Hints, HintJoin, HintLoad, HintStamps, HintAck bool
 	// Exchange between owners (I3).
 	Exchange bool
+	// Yield: hints and exchanges go slower while clients' writes are slow.
+	Yield bool
 	// Rounds, so that tombstones go: with all owners, who merge before they record a
 	// horizon. Purge: not before that. Promise: what comes late is refused; Late: also by
 	// the coordinator of a causal write (I5).
@@ -50,7 +52,7 @@ var defences = defenceSet{
 	BatchStatus: true,
 	Fence:       true,
 	Hints:       true, HintJoin: true, HintLoad: true, HintStamps: true, HintAck: true,
-	Exchange: true,
-	Rounds:   true, AllOwners: true, Merge: true, Purge: true, Promise: true, Late: true,
+	Exchange: true, Yield: true,
+	Rounds: true, AllOwners: true, Merge: true, Purge: true, Promise: true, Late: true,
 	Incomplete: true, HealQuorum: true, HealPromise: true, HealDrop: true, OldCopy: true,
 }

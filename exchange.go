@@ -22,6 +22,9 @@ const (
 	// memory, 24 bytes each and as much again for the tree; the range is cut
 	// where there are more.
 	maxCompared = 1 << 17
+	// scanPause is the pause after each 256 records of a scan while background work is
+	// to be slower, times how much slower.
+	scanPause = 5 * time.Millisecond
 	// maxAsked bounds the comparisons that one node asks for at a time.
 	maxAsked = 8
 	// maxOpens bounds the times that one is opened: horizons only rise, so the
@@ -154,6 +157,9 @@ func (db *DB) take(c *comparison, until time.Time) (s *shot, read int, err error
 			break
 		}
 		if read++; read%256 == 0 {
+			if n := db.intake.slowdown(now()); n > 1 {
+				db.pause(time.Duration(n) * scanPause)
+			}
 			if db.stopped() {
 				return nil, read, ErrClosed
 			}
@@ -226,6 +232,7 @@ type conversation struct {
 	session uint64
 	own     []vclock.Dot // this node's horizons when it began
 	heal    healing
+	credit  int // bytes that the other side takes at once
 	result  exchangeResult
 	stop    <-chan struct{} // ends waits, besides db.stop
 }
@@ -265,7 +272,7 @@ func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (e
 	}
 	v := db.view.Load()
 	routine, from, partitions := piece.routine, piece.from, piece.partitions
-	x := &conversation{db: db, v: v, uid: uid, peer: db.reach(uid), stop: stop, heal: piece.heal}
+	x := &conversation{db: db, v: v, uid: uid, peer: db.reach(uid), credit: replica.BatchBytes, stop: stop, heal: piece.heal}
 	if x.peer == nil {
 		return x.result, errDown
 	}
@@ -469,8 +476,8 @@ func (x *conversation) settle(c *comparison, tokens []uint64) (settled int, err 
 // settleSome settles the first of some tokens.
 func (x *conversation) settleSome(c *comparison, tokens []uint64) (settled int, err error) {
 	msg := replica.AppendAsk(nil, replica.ExchangeVersions, x.session)
-	until, n := x.db.soon(), 0
-	for n < len(tokens) && len(msg) < versionBytes && (n == 0 || now().Before(until)) {
+	until, n, most := x.db.soon(), 0, versionBytes/x.db.intake.slowdown(now())
+	for n < len(tokens) && len(msg) < most && (n == 0 || now().Before(until)) {
 		own, err := x.db.atToken(c, tokens[n])
 		if err != nil {
 			return 0, err
@@ -544,7 +551,14 @@ func (x *conversation) receive(records []replica.KeyRecord) error {
 	}
 	n, err := x.db.joinExchanged(x.v, &b, x.own)
 	x.result.received += n
-	return err
+	if err != nil {
+		return err
+	}
+	size := 0
+	for i := range records {
+		size += records[i].Size()
+	}
+	return x.pause(x.db.intake.take(now(), size))
 }
 
 // send sends the records of these keys, as they are now and as fast as the other
@@ -560,7 +574,7 @@ func (x *conversation) send(c *comparison, keys [][]byte) error {
 			}
 			r := replica.KeyRecord{Key: keys[0], Record: fromEngine(rec)}
 			if ok {
-				if size += r.Size(); size > replica.BatchBytes && len(b.Records) > 0 {
+				if size += r.Size(); size > x.credit && len(b.Records) > 0 {
 					break
 				}
 				b.Records = append(b.Records, r)
@@ -582,6 +596,7 @@ func (x *conversation) send(c *comparison, keys [][]byte) error {
 			return err
 		}
 		x.result.sent += len(b.Records)
+		x.credit = int(min(p.Credit.Bytes, replica.BatchBytes))
 		if err := x.pause(p.Credit.After); err != nil {
 			return err
 		}

@@ -116,7 +116,7 @@ func Open(dir string, o *Options) (*DB, error) {
 	db.horizons = newHorizons(db)
 	db.damage = newDamage(db)
 	db.sessions = newSessions()
-	db.intake.mu.bucket = replica.NewBucket(intakeRate, intakeBurst)
+	db.intake.mu.throttle = replica.NewThrottle(intakeRate, intakeBurst)
 	db.background, db.cancel = context.WithCancel(context.Background())
 	db.clocks.db = db
 	db.clocks.mu.readings, db.clocks.mu.lives = map[string]reading{}, map[uint64][]life{}

@@ -161,6 +161,7 @@ type servedWrite struct {
 	db     *DB
 	record [1]lsm.Record
 	to     transport.Responder
+	begun  time.Time
 	repair bool
 	causal bool        // the answer is what this node holds afterwards
 	done   func(error) // w.synced, made once
@@ -209,7 +210,7 @@ func (db *DB) serveWrite(s served) {
 	if causal { // looked at again after the sync, when the reader has gone on
 		rec.Key, rec.Value = bytes.Clone(rec.Key), bytes.Clone(rec.Value)
 	}
-	w.to, w.repair, w.causal, w.record[0] = s.to, q.Repair, causal, rec
+	w.to, w.begun, w.repair, w.causal, w.record[0] = s.to, now(), q.Repair, causal, rec
 	from := replica.Fresh
 	if q.Repair {
 		from = replica.WrittenBack
@@ -237,6 +238,9 @@ func (db *DB) serveWrite(s served) {
 // refusals come from anywhere.
 func (w *servedWrite) synced(err error) {
 	db := w.db
+	if err == nil {
+		db.intake.served(w.begun)
+	}
 	if err == nil && w.causal {
 		db.answerCausal(w.to, w.record[0])
 		w.free()

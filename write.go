@@ -286,6 +286,12 @@ func (c *writeCall) meet(rec replica.Record) error {
 // localDone takes the own log's answer; it runs on the log's goroutine.
 func (c *writeCall) localDone(err error) {
 	defer c.release()
+	if err == nil {
+		c.mu.Lock()
+		start := c.mu.start
+		c.mu.Unlock()
+		c.db.intake.served(start)
+	}
 	newer := c.record[0].Newer
 	c.record[0] = lsm.Record{}
 	switch {

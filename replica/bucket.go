@@ -17,6 +17,22 @@ func NewBucket(rate, burst int64) Bucket { return Bucket{rate: rate, burst: burs
 // was taken is taken: callers that wait get their turns in the order in which
 // they asked.
 func (b *Bucket) Take(now time.Time, n int64) (wait time.Duration) {
+	b.fill(now)
+	b.tokens -= n
+	if b.tokens >= 0 {
+		return 0
+	}
+	return time.Duration(-b.tokens) * time.Second / time.Duration(b.rate)
+}
+
+// setRate changes the rate from now on.
+func (b *Bucket) setRate(now time.Time, rate int64) {
+	b.fill(now)
+	b.rate = rate
+}
+
+// fill adds what has come since the last time.
+func (b *Bucket) fill(now time.Time) {
 	if elapsed := now.Sub(b.at); elapsed > 0 {
 		if !b.at.IsZero() {
 			full := time.Duration(b.burst-b.tokens) * time.Second / time.Duration(b.rate)
@@ -25,9 +41,4 @@ func (b *Bucket) Take(now time.Time, n int64) (wait time.Duration) {
 		}
 		b.at = now
 	}
-	b.tokens -= n
-	if b.tokens >= 0 {
-		return 0
-	}
-	return time.Duration(-b.tokens) * time.Second / time.Duration(b.rate)
 }

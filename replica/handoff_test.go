@@ -82,3 +82,41 @@ func TestBucket(t *testing.T) {
 	require.Zero(t, b.Take(now, 100), "a long rest fills it")
 	require.NotZero(t, b.Take(now, 1), "but not above the burst")
 }
+
+// TestThrottle: the rate falls while requests take long, not below a part of it, and is
+// back soon after; the order of what happens in one instant makes no difference; what
+// stays slow becomes the rule.
+func TestThrottle(t *testing.T) {
+	const full = 1 << 20
+	now := time.Unix(1000, 0)
+	a, b := replica.NewThrottle(full, full), replica.NewThrottle(full, full)
+	run := func(d, took time.Duration) {
+		for end := now.Add(d); now.Before(end); now = now.Add(10 * time.Millisecond) {
+			if took > 0 {
+				a.Served(now, took)
+			}
+			require.Equal(t, a.Take(now, 100), b.Take(now, 100))
+			if took > 0 {
+				b.Served(now, took)
+			}
+		}
+	}
+	run(time.Second, 2*time.Millisecond)
+	require.EqualValues(t, full, a.Rate(now))
+	run(time.Second, 4*time.Millisecond) // not twice as long and a millisecond more
+	require.EqualValues(t, full, a.Rate(now))
+	run(210*time.Millisecond, 20*time.Millisecond)
+	require.LessOrEqual(t, a.Rate(now), int64(full/2))
+	run(2*time.Second, 20*time.Millisecond)
+	require.EqualValues(t, full/16, a.Rate(now))
+	run(2*time.Second, 2*time.Millisecond)
+	require.EqualValues(t, full, a.Rate(now))
+	run(time.Second, 20*time.Millisecond)
+	require.Less(t, a.Rate(now), int64(full/8))
+	run(time.Second, 0)
+	require.Less(t, a.Rate(now), int64(full/8), "perhaps they are just few")
+	run(2*time.Second, 0)
+	require.EqualValues(t, full, a.Rate(now), "nobody is disturbed")
+	run(3*time.Minute, 10*time.Millisecond)
+	require.EqualValues(t, full, a.Rate(now), "the disk is what it is")
+}
