@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
@@ -16,6 +17,7 @@ import (
 // records, in the root's own words.
 
 var (
+	errNoContext  = invalid("nil context")
 	errNoAnswer   = errors.New("no answer yet")
 	errSuperseded = errors.New("holds a newer write")
 	errDamaged    = errors.New("copy damaged")
@@ -88,7 +90,7 @@ func engineError(err error) error {
 	case errors.Is(err, lsm.ErrOverloaded):
 		return fmt.Errorf("%w: %w", ErrOverloaded, err)
 	case errors.Is(err, lsm.ErrNoSpace):
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+		return spaceError{err}
 	case errors.Is(err, lsm.ErrReadOnly):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case errors.Is(err, lsm.ErrCorrupt):
@@ -99,10 +101,29 @@ func engineError(err error) error {
 	return err
 }
 
+// A spaceError is an engine's ErrNoSpace, which it says in the root's words only.
+type spaceError struct{ error }
+
+// Error is one line.
+func (e spaceError) Error() string {
+	if where, ok := strings.CutSuffix(e.error.Error(), ": "+lsm.ErrNoSpace.Error()); ok {
+		return fmt.Sprintf("%v: %s", ErrNoSpace, where)
+	}
+	return ErrNoSpace.Error()
+}
+
+func (e spaceError) Unwrap() []error { return []error{ErrNoSpace, e.error} }
+
 // openError translates an error of lsm.Open.
 func openError(dir string, err error) error {
+	switch {
+	case errors.Is(err, lsm.ErrLocked): // which names the file only
+		return fmt.Errorf("%w: %s", ErrLocked, dir)
+	case errors.Is(err, lsm.ErrNoSpace):
+		return fmt.Errorf("%w, in %s", spaceError{err}, dir)
+	}
 	for _, m := range []struct{ leaf, root error }{
-		{lsm.ErrLocked, ErrLocked}, {lsm.ErrIncompatible, ErrIncompatible}, {lsm.ErrCorrupt, ErrCorrupt}, {lsm.ErrNoSpace, ErrNoSpace}, {lsm.ErrInvalid, ErrInvalid},
+		{lsm.ErrIncompatible, ErrIncompatible}, {lsm.ErrCorrupt, ErrCorrupt}, {lsm.ErrInvalid, ErrInvalid},
 	} {
 		if errors.Is(err, m.leaf) {
 			return fmt.Errorf("%w: %s: %w", m.root, dir, err)
@@ -176,7 +197,7 @@ func (e QuorumError) fail(cause error) error {
 	case e.outcome != Unknown && cause == ErrPartial:
 		if shared := e.sharedRefusal(); shared != nil {
 			e.kind = shared
-		} else if e.Op != opGet {
+		} else if !e.reads() {
 			e.kind = ErrUnavailable
 		}
 	case !isAny(cause, ErrPartial, ErrUnavailable, ErrDataLoss):

@@ -80,11 +80,14 @@ func (db *DB) Apply(ctx context.Context, b *Batch, opts ...BatchOption) error {
 			level = c
 		}
 	}
+	if b == nil {
+		return invalid("nil batch")
+	}
 	if len(b.ops) > MaxBatch || b.bytes > MaxBatchBytes {
 		return invalid("a batch of %d operations with %d bytes; at most %d with %d bytes", len(b.ops), b.bytes, MaxBatch, MaxBatchBytes)
 	}
-	if !db.gate.enter() {
-		return ErrClosed
+	if err := db.enter(ctx); err != nil {
+		return err
 	}
 	defer db.gate.leave()
 	keys := make([]string, len(b.ops))

@@ -44,11 +44,24 @@ func TestOptionsRefused(t *testing.T) {
 		"open listener, no key":   {kvstore.Options{Listen: "0.0.0.0:0"}, "set ClusterKey"},
 		"public listener, no key": {kvstore.Options{Listen: "192.0.2.1:7000"}, "set ClusterKey"},
 		"any listener, no key":    {kvstore.Options{Listen: ":7000"}, "set ClusterKey"},
+		"listener without port":   {kvstore.Options{Listen: "127.0.0.1"}, "Options.Listen: \"127.0.0.1\" is not host:port"},
+		"no listener":             {kvstore.Options{Listen: "garbage"}, "Options.Listen: \"garbage\" is not host:port"},
+		"listener, large port":    {kvstore.Options{Listen: "127.0.0.1:99999"}, "port from 0 to 65535"},
+		"advertise without port":  {kvstore.Options{Listen: "127.0.0.1:0", Advertise: "x"}, "Options.Advertise"},
+		"advertise alone":         {kvstore.Options{Advertise: "127.0.0.1:1"}, "Listen"},
+		"merge by nothing":        {kvstore.Options{Conflicts: kvstore.MergeFunc(nil)}, "Options.Conflicts"},
+		"newline in a name":       {kvstore.Options{NodeID: "a\nb"}, "printable"},
+		"newline in a zone":       {kvstore.Options{Zone: "a\nb"}, "printable"},
+		"name of blanks":          {kvstore.Options{Cluster: "  "}, "printable"},
+		"no time to gossip":       {kvstore.Options{GossipInterval: 1}, "GossipInterval"},
+		"no time for requests":    {kvstore.Options{MaxRequest: 1}, "MaxRequest"},
+		"more memory than any":    {kvstore.Options{MemoryBytes: 1 << 62}, "Options.MemoryBytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := kvstore.Open("", &c.o)
 			require.ErrorIs(t, err, kvstore.ErrInvalid)
 			require.Contains(t, err.Error(), c.says)
+			require.Equal(t, 1, strings.Count(err.Error(), "kvstore: "), "%v", err)
 			require.Equal(t, kvstore.NotApplied, kvstore.OutcomeOf(err))
 		})
 	}
@@ -76,8 +89,8 @@ func TestCallsRefused(t *testing.T) {
 		"delete of empty key": {db.Delete(ctx, ""), kvstore.ErrInvalid, "empty key"},
 		"long key":            {put("12345678901", 1), kvstore.ErrKeyTooLarge, "MaxKeyBytes is 10"},
 		"large value":         {put("k", 21), kvstore.ErrValueTooLarge, "MaxValueBytes is 20"},
-		"level too high":      {put("k", 1, kvstore.AtLeast(2)), kvstore.ErrInvalid, "1 owners"},
-		"read level too high": {get("k", kvstore.AtLeast(3)), kvstore.ErrInvalid, "1 owners"},
+		"level too high":      {put("k", 1, kvstore.AtLeast(2)), kvstore.ErrInvalid, "which is 1"},
+		"read level too high": {get("k", kvstore.AtLeast(3)), kvstore.ErrInvalid, "which is 1"},
 		"level of none":       {put("k", 1, kvstore.AtLeast(0)), kvstore.ErrInvalid, "level"},
 		"unknown level":       {get("k", kvstore.Consistency(99)), kvstore.ErrInvalid, "unknown level"},
 		"short TTL":           {put("k", 1, kvstore.TTL(time.Microsecond)), kvstore.ErrInvalid, "TTL"},
@@ -96,6 +109,52 @@ func TestCallsRefused(t *testing.T) {
 	require.NotNil(t, it.Value)
 }
 
+// TestNilRefused: a nil context, function or batch is an error that says so.
+func TestNilRefused(t *testing.T) {
+	db := open(t, "", nil)
+	ready(t, db)
+	var none context.Context
+	keep := func(it kvstore.Item) ([]byte, error) { return it.Value, nil }
+	_, get := db.Get(none, "k")
+	_, put := db.Put(none, "k", nil)
+	_, update := db.Update(none, "k", keep)
+	_, many := db.GetMany(none, []string{"k"})
+	_, status := db.Status(none)
+	_, explain := db.Explain(none, "k")
+	_, function := db.Update(ctx, "k", nil)
+	all := []error{get, put, update, many, status, explain, function, db.Delete(none, "k"), db.Apply(none, &kvstore.Batch{}), db.Ready(none), db.Apply(ctx, nil)}
+	for _, err := range db.Scan(none) {
+		all = append(all, err)
+	}
+	for _, err := range db.Repair(none) {
+		all = append(all, err)
+	}
+	require.Len(t, all, 13)
+	for i, err := range all {
+		require.ErrorIs(t, err, kvstore.ErrInvalid, "%d", i)
+		require.ErrorContains(t, err, "nil", "%d", i)
+	}
+}
+
+// TestNothingHappened: errors after which nothing is stored say so.
+func TestNothingHappened(t *testing.T) {
+	db := open(t, "", nil)
+	ready(t, db)
+	stop := errors.New("stop")
+	_, many := db.GetMany(ctx, []string{"k", ""})
+	_, update := db.Update(ctx, "k", func(kvstore.Item) ([]byte, error) { return nil, stop })
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	_, opened := kvstore.Open(file, nil)
+	var b kvstore.Batch
+	b.Put("", nil)
+	for err, is := range map[error]error{many: kvstore.ErrInvalid, update: stop, opened: kvstore.ErrInvalid, db.Apply(ctx, &b): kvstore.ErrInvalid} {
+		require.ErrorIs(t, err, is)
+		require.Equal(t, kvstore.NotApplied, kvstore.OutcomeOf(err), "%v", err)
+	}
+	require.Equal(t, stop.Error(), update.Error())
+}
+
 // TestDirectoryRefused: a directory that is in use, of another cluster, of
 // another node, of a newer format, or damaged.
 func TestDirectoryRefused(t *testing.T) {
@@ -105,6 +164,7 @@ func TestDirectoryRefused(t *testing.T) {
 	ready(t, db)
 	_, err = kvstore.Open(dir, nil)
 	require.ErrorIs(t, err, kvstore.ErrLocked)
+	require.Equal(t, 1, strings.Count(err.Error(), dir), "%v", err)
 	_, err = db.Put(ctx, "k", []byte("v"))
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
@@ -114,6 +174,11 @@ func TestDirectoryRefused(t *testing.T) {
 	require.Contains(t, err.Error(), `"one"`)
 	_, err = kvstore.Open(dir, &kvstore.Options{Cluster: "one", NodeID: "b"})
 	require.ErrorIs(t, err, kvstore.ErrIncompatible)
+	for _, o := range []kvstore.Options{{Cluster: "one", N: 2}, {Cluster: "one", Partitions: 64}} {
+		_, err = kvstore.Open(dir, &o)
+		require.ErrorIs(t, err, kvstore.ErrInvalid)
+		require.ErrorContains(t, err, "was formed with")
+	}
 
 	manifests, err := filepath.Glob(filepath.Join(dir, "data", "*"))
 	require.NoError(t, err)
@@ -147,7 +212,7 @@ func TestListenRefused(t *testing.T) {
 	defer l.Close()
 	_, err = kvstore.Open("", &kvstore.Options{Listen: l.Addr().String()})
 	require.ErrorIs(t, err, kvstore.ErrListen)
-	require.Contains(t, err.Error(), "choose another")
+	require.Contains(t, err.Error(), "no other process listens")
 }
 
 // TestSeedRefused: a seed that is something else, or of another cluster, is

@@ -19,6 +19,8 @@ type BatchError struct {
 	Failed []KeyError
 	// Of is the number of keys or operations of the call.
 	Of int
+
+	read bool // of a GetMany
 }
 
 // Error tells how many failed, and of the first why.
@@ -38,6 +40,9 @@ func (e *BatchError) Unwrap() []error {
 
 // outcome is NotApplied only if nothing of the whole batch was.
 func (e *BatchError) outcome() Outcome {
+	if e.read {
+		return NotApplied
+	}
 	if len(e.Failed) < e.Of {
 		return Unknown
 	}
@@ -51,7 +56,8 @@ func (e *BatchError) outcome() Outcome {
 
 // failures collects a BatchError.
 type failures struct {
-	mu struct {
+	read bool // of a GetMany
+	mu   struct {
 		sync.Mutex
 		errs []error
 		keys []string
@@ -91,7 +97,7 @@ func (f *failures) len() (n int) {
 func (f *failures) err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e := &BatchError{Of: len(f.mu.errs)}
+	e := &BatchError{Of: len(f.mu.errs), read: f.read}
 	for i, err := range f.mu.errs {
 		if err != nil {
 			e.Failed = append(e.Failed, KeyError{Index: i, Key: f.mu.keys[i], Err: err})

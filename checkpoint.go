@@ -27,8 +27,8 @@ func (db *DB) Checkpoint(ctx context.Context, dir string) error {
 	if dir == "" {
 		return invalid("the directory of a checkpoint has no name")
 	}
-	if !db.gate.enter() {
-		return ErrClosed
+	if err := db.enter(ctx); err != nil {
+		return err
 	}
 	db.loops.Add(1)
 	db.gate.leave()

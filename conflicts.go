@@ -14,6 +14,8 @@ type Resolver struct {
 	merge func(a, b []byte) []byte
 }
 
+const mergeName = "merge function"
+
 var (
 	// LastWriterWins shows the concurrent value with the highest stamp. A Put or
 	// Delete without Replaces is plain: it supersedes everything stamped before
@@ -35,11 +37,14 @@ var (
 // must not modify its arguments and may return one of them. It is called from many
 // goroutines.
 func MergeFunc(merge func(a, b []byte) []byte) Resolver {
-	return Resolver{name: "merge function", merge: merge}
+	return Resolver{name: mergeName, merge: merge}
 }
 
 // causal reports whether every write is a causal one.
 func (r Resolver) causal() bool { return r.name != "" }
+
+// mergesByNothing reports whether this is MergeFunc(nil).
+func (r Resolver) mergesByNothing() bool { return r.name == mergeName && r.merge == nil }
 
 // String names the resolver.
 func (r Resolver) String() string {

@@ -103,7 +103,8 @@ func (o Outcome) String() string {
 }
 
 // OutcomeOf answers what the write that returned err left behind. An error that
-// is not this package's is Unknown.
+// is not this package's is Unknown, and so is a BatchError of an Apply some of whose
+// writes were applied: each of its KeyErrors has an outcome of its own.
 func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Applied
@@ -134,9 +135,6 @@ func OutcomeOf(err error) Outcome {
 // Retryable reports whether the same call may succeed later without a change
 // of its arguments. After an Unknown outcome retry only what is idempotent.
 func Retryable(err error) bool {
-	if errors.Is(err, ErrJoinRefused) {
-		return false
-	}
 	return isAny(err, ErrConflict, ErrUnavailable, ErrOverloaded, ErrNotReady, ErrClockSkew, context.DeadlineExceeded, ErrPartial, ErrNoSpace)
 }
 
@@ -145,8 +143,8 @@ func Retryable(err error) bool {
 // or, when nothing was stored, the refusal that all asked replicas share
 // (ErrOverloaded, ErrNoSpace, ErrReadOnly, …); or ErrDataLoss.
 type QuorumError struct {
-	Op    string // "get", "put", "delete" or "update"
-	Key   string
+	Op    string // "get", "put", "delete", "update" or "scan"
+	Key   string // of a scan, that of the last item given
 	Level Consistency
 	// Required answers were needed, Received came, of Alive live owners.
 	Required, Received, Alive int
@@ -187,11 +185,18 @@ type ReplicaError struct {
 // Error is one line that ends with the outcome.
 func (e *QuorumError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v: %s %q at %v: ", e.kind, e.Op, e.Key, e.Level)
+	switch {
+	case e.Op != opScan:
+		fmt.Fprintf(&b, "%v: %s %q at %v: ", e.kind, e.Op, e.Key, e.Level)
+	case e.Key == "":
+		fmt.Fprintf(&b, "%v: scan at %v: ", e.kind, e.Level)
+	default:
+		fmt.Fprintf(&b, "%v: scan behind %q at %v: ", e.kind, e.Key, e.Level)
+	}
 	if e.Required == 0 {
 		b.WriteString("over before anything was sent")
 	} else {
-		fmt.Fprintf(&b, "%d of %d needed answers, %d owners alive", e.Received, e.Required, e.Alive)
+		fmt.Fprintf(&b, "%d of %d needed answers, live owners: %d", e.Received, e.Required, e.Alive)
 	}
 	if e.cause != nil {
 		fmt.Fprintf(&b, "; %v", e.cause)
@@ -201,13 +206,16 @@ func (e *QuorumError) Error() string {
 			fmt.Fprintf(&b, "; %s: %v", r.Node, r.Err)
 		}
 	}
-	if e.Op == opGet {
+	if e.reads() {
 		b.WriteString("; outcome: nothing was read")
 	} else {
 		fmt.Fprintf(&b, "; outcome: %v", e.outcome)
 	}
 	return b.String()
 }
+
+// reads reports whether the request stored nothing for its caller.
+func (e *QuorumError) reads() bool { return e.Op == opGet || e.Op == opScan }
 
 // Unwrap gives the kind of failure.
 func (e *QuorumError) Unwrap() error { return e.kind }

@@ -49,8 +49,8 @@ func (db *DB) Explain(ctx context.Context, key string) (Explanation, error) {
 	if err := db.checkKey(key); err != nil {
 		return Explanation{}, err
 	}
-	if !db.gate.enter() {
-		return Explanation{}, ErrClosed
+	if err := db.enter(ctx); err != nil {
+		return Explanation{}, err
 	}
 	defer db.gate.leave()
 	deadline, err := db.deadline(ctx)

@@ -34,12 +34,13 @@ func (db *DB) GetMany(ctx context.Context, keys []string, opts ...GetOption) ([]
 	if len(keys) > MaxBatch {
 		return nil, invalid("%d keys; read at most %d at a time", len(keys), MaxBatch)
 	}
-	if !db.gate.enter() {
-		return nil, ErrClosed
+	if err := db.enter(ctx); err != nil {
+		return nil, err
 	}
 	defer db.gate.leave()
 	db.metrics.gets.Add(uint64(len(keys)))
 	m := manyRead{db: db, keys: keys, level: level, items: make([]Item, len(keys)), failed: newFailures(keys)}
+	m.failed.read = true
 	var rest []int
 	for i, key := range keys {
 		m.items[i].Key = key

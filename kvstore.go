@@ -20,7 +20,7 @@ import (
 )
 
 // A DB is an open node: storage, replica and coordinator. All methods may be
-// called concurrently.
+// called concurrently. A nil context is ErrInvalid.
 type DB struct {
 	opts  Options
 	id    string // of this node
@@ -132,7 +132,11 @@ func Open(dir string, o *Options) (*DB, error) {
 		c.mu.settled = true
 		return c
 	}}
-	if err := db.open(dir); err != nil {
+	err := db.open(dir)
+	if err == nil {
+		err = db.checkFormed(o)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.release())
 	}
 	db.started.Store(true)
@@ -146,10 +150,26 @@ func Open(dir string, o *Options) (*DB, error) {
 	return db, nil
 }
 
+// checkFormed refuses options that differ from how the node's cluster was formed, if
+// the node is a member already.
+func (db *DB) checkFormed(o *Options) error {
+	v := db.view.Load()
+	switch {
+	case o == nil || v == nil:
+	case o.N != 0 && o.N != v.ring.N():
+		return invalid("Options.N is %d, but the cluster was formed with %d, which cannot change; leave N out", o.N, v.ring.N())
+	case o.Partitions != 0 && o.Partitions != v.ring.Partitions():
+		return invalid("Options.Partitions is %d, but the cluster was formed with %d, which cannot change; leave Partitions out", o.Partitions, v.ring.Partitions())
+	}
+	return nil
+}
+
 // open builds the node from the bottom up.
 func (db *DB) open(dir string) error {
-	if err := vfs.MakeDir(db.opts.FS, dir); err != nil {
+	if err := vfs.MakeDir(db.opts.FS, dir); errors.Is(err, lsm.ErrNoSpace) {
 		return openError(dir, err)
+	} else if err != nil {
+		return invalid("%s cannot be the data directory: %w", dir, err)
 	}
 	tree, err := lsm.Open(path.Join(dir, "data"), &lsm.Options{
 		FS:   db.opts.FS,
@@ -308,7 +328,7 @@ func (db *DB) meet(dir string) error {
 			Handle: db.handle, Seed: db.opts.rand(boots).Uint64(),
 		})
 		if err != nil {
-			return fmt.Errorf("%w on %q: %w; stop the other process or choose another Options.Listen", ErrListen, db.opts.Listen, err)
+			return fmt.Errorf("%w on %q: %w; choose an address of this machine on which no other process listens", ErrListen, db.opts.Listen, err)
 		}
 		addr = db.mux.Addr()
 	}
@@ -388,7 +408,14 @@ func (db *DB) identity() transport.Identity {
 // ctx is over. It does not wait for nodes that have yet to join: the first node is
 // ready alone. It fails with ErrJoinRefused when the cluster will not take the
 // node, and with ErrNotReady, and what it was waiting for, when ctx ends first.
+//
+// The other nodes count a node among the live ones when they hear from it, which may
+// be some heartbeats later: until then Status shows it as unknown, or as it was before,
+// and calls through them that need its answer get ErrUnavailable, which is Retryable.
 func (db *DB) Ready(ctx context.Context) error {
+	if ctx == nil {
+		return errNoContext
+	}
 	if db.closing.Load() {
 		return ErrClosed
 	}

@@ -77,7 +77,7 @@ func (c Consistency) required(owners int) (int, error) {
 	case need == 0:
 		return 0, invalid("unknown level %q; use One, Quorum, All or AtLeast(n) with n from 1", c)
 	case need > owners:
-		return 0, invalid("level %q needs more than the %d owners of a key; add nodes or lower the level", c, owners)
+		return 0, invalid("level %q needs more owners than a key has, which is %d; add nodes or lower the level", c, owners)
 	}
 	return need, nil
 }

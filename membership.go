@@ -29,7 +29,8 @@ type MemberStatus struct {
 	ID, Addr, Zone, DataCenter string
 	// State is "alive", "suspect", "dead", or "unknown" before any news.
 	State string
-	// HeartbeatAge is how long ago news of its life came; 0 for the node itself.
+	// HeartbeatAge is how long ago news of its life came; 0 for the node itself, and
+	// before any news.
 	HeartbeatAge time.Duration
 	// Incarnation counts the member's starts and refutations.
 	Incarnation uint64
@@ -42,8 +43,14 @@ type MemberStatus struct {
 	Kept HintStatus
 }
 
+// unknown is the state of a member of which there is no news yet.
+const unknown = "unknown"
+
 // Status gives the cluster as this node sees it.
 func (db *DB) Status(ctx context.Context) (Status, error) {
+	if ctx == nil {
+		return Status{}, errNoContext
+	}
 	if err := ctx.Err(); err != nil {
 		return Status{}, err
 	}
@@ -74,7 +81,7 @@ func (db *DB) Status(ctx context.Context) (Status, error) {
 	kept := *db.hints.pending.Load()
 	for i, n := range v.ring.Nodes() {
 		m := MemberStatus{ID: n.ID, Addr: v.nodes[i].addr, Zone: n.Zone, DataCenter: n.DataCenter, Weight: n.Weight,
-			State: "unknown", Partitions: partitions[i], Primary: primary[i], Self: n.ID == db.id, Kept: kept[v.nodes[i].uid]}
+			State: unknown, Partitions: partitions[i], Primary: primary[i], Self: n.ID == db.id, Kept: kept[v.nodes[i].uid]}
 		if g, ok := states[n.ID]; ok {
 			m.State, m.Incarnation = g.State.String(), g.Incarnation
 			m.HeartbeatAge = max(now().Sub(g.Seen), 0)
@@ -93,7 +100,11 @@ func (s Status) String() string {
 	fmt.Fprintf(&b, "cluster %s, epoch %d, %d replicas, seen by %s\n", s.Cluster, s.Epoch, s.N, s.NodeID)
 	fmt.Fprintf(&b, "%-20s %-22s %-8s %10s %10s %8s\n", "node", "address", "state", "heartbeat", "partitions", "hints")
 	for _, m := range s.Members {
-		fmt.Fprintf(&b, "%-20s %-22s %-8s %10s %10d %8d\n", m.ID, m.Addr, m.State, m.HeartbeatAge.Round(time.Millisecond), m.Partitions, m.Kept.Hints)
+		age := m.HeartbeatAge.Round(time.Millisecond).String()
+		if m.State == unknown {
+			age = "never"
+		}
+		fmt.Fprintf(&b, "%-20s %-22s %-8s %10s %10d %8d\n", m.ID, m.Addr, m.State, age, m.Partitions, m.Kept.Hints)
 	}
 	return b.String()
 }

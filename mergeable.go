@@ -119,8 +119,8 @@ func (db *DB) mutate(ctx context.Context, key string, m *crdt.Mutation, level Co
 	if n := len(m.Append(nil)); n > db.opts.MaxValueBytes {
 		return fmt.Errorf("%w: a change of %d bytes; Options.MaxValueBytes is %d", ErrValueTooLarge, n, db.opts.MaxValueBytes)
 	}
-	if !db.gate.enter() {
-		return ErrClosed
+	if err := db.enter(ctx); err != nil {
+		return err
 	}
 	defer db.gate.leave()
 	db.metrics.updates.Add(1)

@@ -22,6 +22,7 @@ const (
 	opPut    = "put"
 	opDelete = "delete"
 	opUpdate = "update"
+	opScan   = "scan"
 )
 
 // Get returns the key's value at the level in opts, else Options.Read. At
@@ -40,8 +41,8 @@ func (db *DB) Get(ctx context.Context, key string, opts ...GetOption) (Item, err
 	if err := db.checkKey(key); err != nil {
 		return Item{Key: key}, err
 	}
-	if !db.gate.enter() {
-		return Item{Key: key}, ErrClosed
+	if err := db.enter(ctx); err != nil {
+		return Item{Key: key}, err
 	}
 	defer db.gate.leave()
 	db.metrics.gets.Add(1)
@@ -129,6 +130,17 @@ type pendingWrite struct {
 	tried            bool       // owners may have it under an earlier dot
 }
 
+// enter begins a caller's call. db.gate.leave must follow, unless it fails.
+func (db *DB) enter(ctx context.Context) error {
+	if ctx == nil {
+		return errNoContext
+	}
+	if !db.gate.enter() {
+		return ErrClosed
+	}
+	return nil
+}
+
 func (db *DB) checkKey(key string) error {
 	switch {
 	case key == "":
@@ -150,8 +162,8 @@ func (db *DB) write(ctx context.Context, w *pendingWrite) (Version, error) {
 	if err := db.checkKey(w.key); err != nil {
 		return Version{}, err
 	}
-	if !db.gate.enter() {
-		return Version{}, ErrClosed
+	if err := db.enter(ctx); err != nil {
+		return Version{}, err
 	}
 	defer db.gate.leave()
 	return db.perform(ctx, w)

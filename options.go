@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/lsm/vfs"
@@ -74,15 +76,16 @@ type Options struct {
 	// member.
 	Bootstrap bool
 	// N is the number of replicas of a key, at most 16; default 3, capped by
-	// the number of nodes. Only the node that bootstraps sets it.
+	// the number of nodes. Only the node that bootstraps sets it; Open refuses
+	// another one for a member.
 	N int
 	// Read and Write are the levels of calls that name none; default Quorum.
 	Read, Write Consistency
 	// Conflicts says what becomes of values written concurrently: LastWriterWins
 	// (the default), KeepSiblings or MergeFunc(fn). All nodes should have the same.
 	Conflicts Resolver
-	// Partitions is Q, a power of two up to 65536; default 4096. Only the node
-	// that bootstraps sets it. More give a finer balance, and cost about 5
+	// Partitions is Q, a power of two up to 65536; default 4096. It is set as N is.
+	// More give a finer balance, and cost about 5
 	// bytes each in every epoch.
 	Partitions int
 	// Weight is this node's share of the data relative to the others'; default
@@ -98,7 +101,7 @@ type Options struct {
 	// reads go to tables; without about 2 bytes for each key reads are slow.
 	// lsm.Options says how it is divided. A peer that is slow to take what is sent
 	// may hold a 64th more, at least 16 MiB, and below 64 MiB the process itself
-	// takes more than is left.
+	// takes more than is left. Files grow with it as well: see README.
 	MemoryBytes int64
 	// HintBytes bounds what this node keeps on disk, for each other node, of
 	// writes that it missed; default 64 MiB. What is above is found by comparing
@@ -223,8 +226,8 @@ func (o *Options) validate() error {
 		return bad("MaxKeyBytes is %d; use 1 to %d", o.MaxKeyBytes, hardKeyBytes)
 	case o.MaxValueBytes < 1 || o.MaxValueBytes > hardValueBytes:
 		return bad("MaxValueBytes is %d; use 1 to %d", o.MaxValueBytes, hardValueBytes)
-	case o.MemoryBytes < 1<<20:
-		return bad("MemoryBytes is %d; use at least 1 MiB", o.MemoryBytes)
+	case o.MemoryBytes < 1<<20 || o.MemoryBytes > maxMemoryBytes:
+		return bad("MemoryBytes is %d; use 1 MiB to 1 TiB", o.MemoryBytes)
 	case o.HintBytes < 0:
 		return bad("HintBytes is %d; use at least 1, or 0 for the default", o.HintBytes)
 	case o.ColdAfter < 0:
@@ -235,16 +238,24 @@ func (o *Options) validate() error {
 		return bad("MaxClockOffset, MaxRequest, GossipInterval and SuspectAfter must not be negative")
 	case len(o.NodeID) > maxNameBytes || len(o.Cluster) > maxNameBytes || len(o.Zone) > maxNameBytes || len(o.DataCenter) > maxNameBytes || len(o.Advertise) > maxNameBytes:
 		return bad("NodeID, Cluster, Zone, DataCenter and Advertise are at most %d bytes", maxNameBytes)
+	case o.MaxRequest < time.Millisecond || o.GossipInterval < time.Millisecond || o.SuspectAfter < time.Millisecond:
+		return bad("MaxRequest is %v, GossipInterval %v and SuspectAfter %v; use at least 1ms", o.MaxRequest, o.GossipInterval, o.SuspectAfter)
+	case !isName(o.NodeID) || !isName(o.Cluster) || !isName(o.Zone) || !isName(o.DataCenter):
+		return bad("NodeID is %q, Cluster %q, Zone %q and DataCenter %q; use printable characters, without blanks at either end", o.NodeID, o.Cluster, o.Zone, o.DataCenter)
+	case o.Conflicts.mergesByNothing():
+		return bad("Conflicts is MergeFunc(nil); give it a function")
+	case o.Advertise != "" && o.Listen == "":
+		return bad("Advertise needs Listen: there is nothing to reach")
 	case len(o.ClusterKey) > 0 && len(o.ClusterKey) < 16:
 		return bad("ClusterKey has %d bytes; use at least 16 random ones", len(o.ClusterKey))
 	case len(o.Seeds) > 0 && o.Listen == "":
 		return bad("Seeds need Listen: the other members must be able to reach this node")
 	}
 	if _, err := o.Read.required(o.N); err != nil {
-		return bad("Read: %v", err)
+		return bad("Read: %v", bare(err))
 	}
 	if _, err := o.Write.required(o.N); err != nil {
-		return bad("Write: %v", err)
+		return bad("Write: %v", bare(err))
 	}
 	for _, s := range o.Seeds {
 		if o.Transport != nil && !strings.Contains(s, "://") {
@@ -252,6 +263,14 @@ func (o *Options) validate() error {
 		}
 		if err := validateSeed(s); err != nil {
 			return bad("Seeds: %v", err)
+		}
+	}
+	for _, a := range []struct{ name, addr string }{{"Listen", o.Listen}, {"Advertise", o.Advertise}} {
+		if a.addr == "" || o.Transport != nil {
+			continue // none, or in the words of that transport
+		}
+		if err := validateAddr(a.addr); err != nil {
+			return bad("%s: %v", a.name, err)
 		}
 	}
 	if o.Listen != "" && o.Transport == nil && len(o.ClusterKey) == 0 && o.TLS == nil && !loopback(o.Listen) {
@@ -263,7 +282,19 @@ func (o *Options) validate() error {
 	return nil
 }
 
-const maxNameBytes = 128
+const (
+	maxNameBytes   = 128
+	maxMemoryBytes = 1 << 40
+)
+
+// isName reports whether s can stand in a table and a log: it is printable, with no
+// blank at either end. It may be empty.
+func isName(s string) bool {
+	return utf8.ValidString(s) && strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// bare is the text of an ErrInvalid that becomes part of another one.
+func bare(err error) string { return strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": ") }
 
 // unspecified reports whether addr stands for every address of the machine.
 func unspecified(addr string) bool {

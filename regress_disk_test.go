@@ -3,6 +3,7 @@ package kvstore_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -137,6 +138,7 @@ func TestFullVolume(t *testing.T) {
 		_, err := c.Node(1).Put(ctx, "k", check.Value("k", 1, 80), kvstore.All)
 		require.ErrorIs(c.T, err, kvstore.ErrPartial, "the others have it")
 		require.ErrorContains(c.T, err, kvstore.ErrNoSpace.Error())
+		require.Equal(c.T, 1, strings.Count(err.Error(), "no space left"), "%v", err)
 		id := 2
 		for end := c.Now() + time.Minute; c.Now() < end; id++ { // stamps run out, and suspicion ripens
 			_, _ = c.Node(1).Put(ctx, "k", check.Value("k", id, 80))

@@ -47,8 +47,8 @@ func (p Progress) String() string {
 // caller stops, or with ErrClosed when the node is closed, which does not wait for it.
 func (db *DB) Repair(ctx context.Context, opts ...RepairOption) iter.Seq2[Progress, error] {
 	return func(yield func(Progress, error) bool) {
-		if !db.gate.enter() {
-			yield(Progress{}, ErrClosed)
+		if err := db.enter(ctx); err != nil {
+			yield(Progress{}, err)
 			return
 		}
 		v, err := db.serving()

@@ -101,11 +101,11 @@ func (s *scan) run(ctx context.Context, yield func(Item, error) bool) {
 // says where the following one begins. Owners that fail are added to failed.
 func (s *scan) page(ctx context.Context, lo uint64, failed map[uint64]bool) (items []Item, next uint64, done bool, err error) {
 	db := s.db
-	if !db.gate.enter() {
-		return nil, 0, false, ErrClosed
+	if err := db.enter(ctx); err != nil {
+		return nil, 0, false, err
 	}
 	defer db.gate.leave()
-	qe := QuorumError{Op: opGet, Key: s.after, Level: s.level, outcome: NotApplied}
+	qe := QuorumError{Op: opScan, Key: s.after, Level: s.level, outcome: NotApplied}
 	deadline, err := db.deadline(ctx)
 	if err != nil {
 		return nil, 0, false, qe.fail(err)
@@ -185,7 +185,7 @@ func (s *scan) reach(v *view, lo uint64, chosen []target, failed map[uint64]bool
 	end := min(p+maxReach, v.ring.Partitions())
 	for p++; p < end; p++ {
 		var qe QuorumError
-		qe.Op = opGet
+		qe.Op = opScan
 		other, err := s.choose(v, p, failed, &qe)
 		if err != nil || !slices.EqualFunc(chosen, other, func(a, b target) bool { return a.uid == b.uid }) {
 			break

@@ -46,7 +46,6 @@ func TestJoinRefused(t *testing.T) {
 	defer cancel()
 	err = late.Ready(ctx)
 	require.ErrorIs(t, err, kvstore.ErrJoinRefused)
-	require.ErrorIs(t, err, kvstore.ErrNotReady)
 	require.Contains(t, err.Error(), "holds data")
 	_, err = late.Put(ctx, "k", nil)
 	require.ErrorIs(t, err, kvstore.ErrJoinRefused)

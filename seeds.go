@@ -119,6 +119,18 @@ func lookup(ctx context.Context, seed string) ([]string, error) {
 	return out, err
 }
 
+// validateAddr refuses what is not host:port.
+func validateAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil && port != "" {
+		n, bad := strconv.Atoi(port)
+		if bad != nil || n >= 0 && n <= 65535 { // ports have names, too
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not host:port, with a port from 0 to 65535", addr)
+}
+
 // validateSeed refuses what can never be an address.
 func validateSeed(seed string) error {
 	scheme, name, ok := strings.Cut(seed, "://")

@@ -44,7 +44,10 @@ func (db *DB) Update(ctx context.Context, key string, fn func(Item) ([]byte, err
 	if err := db.checkKey(key); err != nil {
 		return Item{Key: key}, err
 	}
-	if fn == nil {
+	switch {
+	case ctx == nil:
+		return Item{Key: key}, errNoContext
+	case fn == nil:
 		return Item{Key: key}, invalid("Update's function is nil")
 	}
 	db.metrics.updates.Add(1)

@@ -99,7 +99,7 @@ func (v *view) enough(key string, level Consistency, qe *QuorumError, dst []targ
 func (v *view) enoughAt(p int, level Consistency, qe *QuorumError, dst []target) ([]target, replica.Need, error) {
 	targets, _ := v.targets(dst, p)
 	need, err := level.need(targets)
-	if err == nil && level.local() && qe.Op == opGet {
+	if err == nil && level.local() && qe.reads() {
 		targets = slices.DeleteFunc(targets, func(t target) bool { return !t.near })
 		need = replica.Need{Count: need.Total()}
 	}
