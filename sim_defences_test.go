@@ -52,7 +52,7 @@ func seededBugs() []seededBug {
 		{name: "failed writes left nothing", find: storm, off: &d.Outcomes, rule: "K7", seed: 1},
 		{name: "reads at One", find: storm, set: func(o *kvstore.Options) { o.Read = kvstore.One }, rule: "K2", seed: 1},
 		{name: "writes at One", find: storm, set: func(o *kvstore.Options) { o.Write = kvstore.One }, rule: "K2", seed: 1},
-		{name: "acknowledged before the sync", find: storm, set: func(o *kvstore.Options) { o.Sync = kvstore.SyncNever }, rule: "K1", seed: 11},
+		{name: "acknowledged before the sync", find: blackout, set: func(o *kvstore.Options) { o.Sync = kvstore.SyncNever }, rule: "K1", seed: 1},
 		{name: "actors live on", find: counterReuse, off: &d.FreshActors, rule: "K1", seed: 1},
 		{name: "one actor for plain and causal writes", find: slowOwner, off: &d.CausalActors, rule: "K1", seed: 1},
 		{name: "causal writes do not take turns", find: causalShort, off: &d.KeyLocks, rule: "K1", seed: 4},
@@ -198,6 +198,24 @@ func halfWritten(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.
 			}
 		}
 		return check.Dominance(c.History())
+	})
+}
+
+// blackout cuts the power of all nodes right after writes were acknowledged.
+func blackout(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Violation {
+	return play(t, seed, kvtest.Options{}, set, func(c *kvtest.Cluster) []check.Violation {
+		waitMembers(c, 3)
+		c.Settle()
+		for i := range 20 {
+			put(c, i%3, fmt.Sprint("key", i), i)
+		}
+		for i := range 3 {
+			c.Crash(i)
+		}
+		for i := range 3 {
+			c.Restart(i)
+		}
+		return c.Violations()
 	})
 }
 

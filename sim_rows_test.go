@@ -1,0 +1,247 @@
+package kvstore_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore"
+	"example.com/kvstore/internal/check"
+	"example.com/kvstore/kvtest"
+)
+
+// TestSimDoomstone (C4): a delete that a fallback keeps for an owner comes late, in
+// every order with the purge of that delete elsewhere and with a new value. The new
+// value stays.
+func TestSimDoomstone(t *testing.T) {
+	for _, order := range [][]string{
+		{"reap", "create", "handoff"}, {"reap", "handoff", "create"}, {"create", "reap", "handoff"},
+		{"create", "handoff", "reap"}, {"handoff", "reap", "create"}, {"handoff", "create", "reap"},
+	} {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			simulate(t, 1, &kvtest.Options{Nodes: 4}, func(c *kvtest.Cluster) {
+				waitMembers(c, 4)
+				c.Settle()
+				key := keyOf(c.Node(0).DB(), "n0", "n1", "n2")
+				put(c, 0, key, 1)
+				c.Crash(2)
+				time.Sleep(20 * time.Second)
+				require.NoError(c.T, c.Node(0).Delete(ctx, key))
+				time.Sleep(30 * time.Second)
+				require.NotZero(c.T, c.Node(3).DB().Metrics().PendingHints)
+				c.Stop(3)
+				c.Restart(2)
+				c.Settle()
+				created := false
+				for _, event := range order {
+					switch event {
+					case "reap":
+						time.Sleep(twoRounds + 30*time.Second)
+						require.Zero(c.T, tombstones(c))
+					case "create":
+						_, err := c.Node(2).Put(ctx, key, check.Value(key, 2, 80), kvstore.Replaces(kvstore.Version{}))
+						require.NoError(c.T, err)
+						created = true
+					case "handoff":
+						c.Restart(3)
+						c.Settle()
+						waitHints(c, time.Minute)
+					}
+					for i := range 3 {
+						it, err := c.Node(i).Get(ctx, key)
+						if !created {
+							require.ErrorIs(c.T, err, kvstore.ErrNotFound)
+							continue
+						}
+						require.NoError(c.T, err, "%s", event)
+						require.Equal(c.T, string(check.Value(key, 2, 80)), string(it.Value))
+					}
+				}
+				if order[2] != "create" {
+					time.Sleep(twoRounds)
+				}
+				require.Empty(c.T, apart(c, check.Exchanged))
+			})
+		})
+	}
+}
+
+// TestSimReachability (M7): which node hears which is drawn at random, again and
+// again. A call succeeds whenever its coordinator and a quorum hear each other, once
+// that is known, and nothing that any call promised is broken.
+func TestSimReachability(t *testing.T) {
+	few(t, 2, func(t *testing.T, seed uint64) {
+		o := &kvtest.Options{Nodes: 5, Configure: func(_ int, o *kvstore.Options) { o.N, o.MaxRequest = 5, time.Second }}
+		simulate(t, seed, o, func(c *kvtest.Cluster) {
+			waitMembers(c, 5)
+			c.Settle()
+			draw := rand.New(rand.NewPCG(seed, 11))
+			epoch := c.Node(0).DB().Ring().Epoch()
+			id, served := 0, 0
+			for range 30 {
+				var mutual [5]int // nodes that each one exchanges messages with, itself included
+				var cut [5][5]bool
+				share := draw.Float64() / 2
+				for i := range 5 {
+					for j := range 5 {
+						if i != j && draw.Float64() < share {
+							cut[i][j] = true
+							c.Cut(i, j)
+						}
+					}
+				}
+				for i := range 5 {
+					for j := range 5 {
+						if !cut[i][j] && !cut[j][i] {
+							mutual[i]++
+						}
+					}
+				}
+				time.Sleep(12 * time.Second) // detectors and connections have noticed
+				for i := range 5 {
+					id++
+					key := fmt.Sprint("key", id%7)
+					_, err := c.Node(i).Put(ctx, key, check.Value(key, id, 80))
+					if mutual[i] >= 3 {
+						served++
+						require.NoError(c.T, err, "node %d hears %d", i, mutual[i])
+					}
+					_, _ = c.Node((i+1)%5).Get(ctx, key)
+				}
+				c.Heal()
+				time.Sleep(redialed)
+			}
+			require.Greater(c.T, served, 30)
+			c.Settle()
+			require.Equal(c.T, epoch, c.Node(0).DB().Ring().Epoch())
+			c.Check()
+		})
+	})
+}
+
+// TestSimClocks (M9): clocks jump by an hour either way, drift by 5 %, and nodes stand
+// still for 30 s while clients write and delete. Nothing acknowledged is lost, nothing
+// goes back, nothing deleted comes back.
+func TestSimClocks(t *testing.T) {
+	few(t, 1, func(t *testing.T, seed uint64) {
+		o := &kvtest.Options{Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = time.Second }}
+		simulate(t, seed, o, func(c *kvtest.Cluster) {
+			waitMembers(c, 3)
+			c.Settle()
+			draw := rand.New(rand.NewPCG(seed, 12))
+			w := &crowd{c: c, keys: 10, nodes: []int{0, 1, 2}, think: 100 * time.Millisecond}
+			w.start(4)
+			defer w.leave()
+			for range 12 {
+				i := draw.IntN(3)
+				switch draw.IntN(4) {
+				case 0:
+					c.Skew(i, time.Hour)
+				case 1:
+					c.Skew(i, -time.Hour)
+				case 2:
+					c.Drift(i, int64(draw.IntN(100_001)-50_000))
+				case 3:
+					c.Freeze(i, 30*time.Second)
+				}
+				time.Sleep(40 * time.Second)
+				c.Skew(i, 0)
+				tombstones(c)
+				time.Sleep(20 * time.Second)
+			}
+			w.leave()
+			require.Greater(c.T, w.ok[check.Put].Load(), int64(1000))
+			time.Sleep(time.Hour) // what was stamped ahead does not spread before its time
+			c.Settle()
+			converge(c, 5*time.Minute)
+			c.Check()
+		})
+	})
+}
+
+// TestSimHerd (H4): all nodes are stopped and start at once, with many clients waiting.
+// The first call succeeds within 10 s, and after a minute all is as before.
+func TestSimHerd(t *testing.T) {
+	few(t, 1, func(t *testing.T, seed uint64) {
+		const nodes = 7
+		simulate(t, seed, &kvtest.Options{Nodes: nodes}, func(c *kvtest.Cluster) {
+			waitMembers(c, nodes)
+			c.Settle()
+			for i := range 200 {
+				put(c, i%nodes, fmt.Sprint("key", i), i)
+			}
+			for i := range nodes {
+				c.Stop(i)
+			}
+			time.Sleep(time.Minute)
+			start := c.Now()
+			var starts sync.WaitGroup
+			for i := range nodes {
+				starts.Go(func() { c.Restart(i) })
+			}
+			starts.Wait()
+			w := &crowd{c: c, keys: 200, nodes: []int{0, 1, 2, 3, 4, 5, 6}, think: 2 * time.Second, first: 1}
+			w.start(200)
+			defer w.leave()
+			time.Sleep(70 * time.Second)
+			w.leave()
+			report(c, check.Liveness(c.History(), check.Expected{Phases: []check.Phase{
+				{Name: "10 s after the start", From: start, To: start + 10*time.Second, Calls: 100, Success: 0.01},
+				{Name: "a minute after", From: start + time.Minute, To: start + 69*time.Second, Calls: 100, Success: 0.98, Within: 50 * time.Millisecond, Quantile: 0.99},
+			}}))
+			c.Check()
+		})
+	})
+}
+
+// TestSimRetryStorm (H5): clients that try again until they succeed meet a node that
+// is slow for 30 s. When it is well again, so is everything, at once.
+func TestSimRetryStorm(t *testing.T) {
+	few(t, 1, func(t *testing.T, seed uint64) {
+		o := &kvtest.Options{Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = time.Second }}
+		simulate(t, seed, o, func(c *kvtest.Cluster) {
+			waitMembers(c, 3)
+			c.Settle()
+			var clients sync.WaitGroup
+			var over atomic.Bool
+			leave := func() { over.Store(true); clients.Wait() }
+			defer leave()
+			for client := range 50 {
+				clients.Go(func() {
+					draw := rand.New(rand.NewPCG(seed, uint64(client)))
+					ctx := kvtest.WithClient(ctx, client)
+					for i := 0; !over.Load(); i++ {
+						key := fmt.Sprint("key", draw.IntN(100))
+						for try := 0; !over.Load(); try++ {
+							_, err := c.Node(draw.IntN(3)).Put(ctx, key, check.Value(key, client<<30|i<<8|try, 80))
+							if err == nil || errors.Is(err, kvstore.ErrClosed) {
+								break
+							}
+						}
+						time.Sleep(time.Duration(draw.ExpFloat64() * float64(200*time.Millisecond)))
+					}
+				})
+			}
+			time.Sleep(5 * time.Second)
+			slow := c.Now()
+			c.SlowDisk(1, 2*time.Second)
+			c.Freeze(2, 5*time.Second)
+			time.Sleep(30 * time.Second)
+			c.SlowDisk(1, 0)
+			well := c.Now()
+			time.Sleep(15 * time.Second)
+			leave()
+			report(c, check.Liveness(c.History(), check.Expected{Phases: []check.Phase{
+				{Name: "before", From: 0, To: slow, Calls: 100, Success: 0.99, Within: 50 * time.Millisecond, Quantile: 0.99},
+				{Name: "after", From: well + 5*time.Second, To: well + 14*time.Second, Calls: 100, Success: 0.99, Within: 50 * time.Millisecond, Quantile: 0.99},
+			}}))
+			c.Check()
+		})
+	})
+}
