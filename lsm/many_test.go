@@ -48,7 +48,9 @@ func manyKey(dst []byte, i uint64) (key, value []byte) {
 
 func manyKeys(t *testing.T, n int) {
 	const writers = 4
-	tree, err := Open(t.TempDir(), &Options{Sync: SyncEvery(time.Second)})
+	// Room for the indexes and filters of all tables: without, a read reads them again.
+	o := &Options{Sync: SyncEvery(time.Second), MemoryBytes: 512<<20 + 4*int64(n)}
+	tree, err := Open(t.TempDir(), o)
 	require.NoError(t, err)
 	defer tree.Close()
 	each := func(n int, do func(i uint64, buf []byte) error) (cpu, wall time.Duration) {
@@ -92,8 +94,8 @@ func manyKeys(t *testing.T, n int) {
 		return err
 	})
 	m := tree.Metrics()
-	t.Logf("%d keys: put %v CPU, %v wall; get %v CPU, %v wall; absent %v CPU; %.1f bytes of tables a key, write amplification %.2f; %s",
-		n, put, putWall, get, getWall, absent, float64(m.TableBytes)/float64(n), m.WriteAmplification(), memoryOfProcess())
+	t.Logf("%d keys: put %v CPU, %v wall; get %v CPU, %v wall; absent %v CPU; %.1f bytes of tables and %.1f of memory for their indexes and filters a key, write amplification %.2f; budget %d kB, %s",
+		n, put, putWall, get, getWall, absent, float64(m.TableBytes)/float64(n), float64(m.MetadataBytes)/float64(n), m.WriteAmplification(), o.MemoryBytes>>10, memoryOfProcess())
 	require.NoError(t, tree.Close())
 }
 
