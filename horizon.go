@@ -376,8 +376,11 @@ func (h *horizons) record(v *view, id uint64, r *round) replica.Status {
 	t := h.of(v)
 	h.writing <- struct{}{}
 	defer func() { <-h.writing }()
-	if r.damages != h.damages.Load() {
+	switch {
+	case r.damages != h.damages.Load():
 		return replica.Damaged
+	case h.db.view.Load().epoch.Number != v.epoch.Number:
+		return replica.Stale // see enter
 	}
 	raise(t.recorded, r.partitions, r.horizon)
 	h.passing.drain()
@@ -426,6 +429,32 @@ func (h *horizons) persist(t *horizonTable, partitions []uint32) error {
 		settings = append(settings, setting{horizonKey(chunk), b})
 	}
 	return h.db.sys.set(settings...)
+}
+
+// enter makes v the view. Where it has an owner that was none before, the horizon
+// begins anew: that node promised nothing so far, and it joined without data, so there
+// is nothing that it could bring back.
+func (h *horizons) enter(v *view) {
+	if old, t := h.db.view.Load(), h.table.Load(); old != nil && t != nil && old.epoch.Number != v.epoch.Number {
+		gained := v.partitionsWhere(func(p int) bool {
+			before := old.ownersOf(p)
+			return slices.ContainsFunc(v.ownersOf(p), func(uid uint64) bool { return !slices.Contains(before, uid) })
+		})
+		if len(gained) > 0 {
+			h.writing <- struct{}{}
+			defer func() { <-h.writing }()
+			for _, p := range gained {
+				t.recorded[p].Store(0)
+				t.purgeable[p].Store(0)
+			}
+			if err := h.persist(t, gained); err != nil {
+				h.db.opts.Logger.Error("kvstore: horizons cannot be kept", "err", err)
+			}
+		}
+	}
+	if old := h.db.view.Swap(v); old != nil {
+		close(old.replaced)
+	}
 }
 
 // damaged reports whether some of the partitions' data may be lost here.

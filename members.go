@@ -416,9 +416,7 @@ func (m *members) publish() {
 		}
 		v.nodes = append(v.nodes, node)
 	}
-	if old := m.db.view.Swap(v); old != nil {
-		close(old.replaced)
-	}
+	m.db.horizons.enter(v)
 }
 
 // meetAt is where gossip looks for company: the seeds, and where the members were

@@ -78,6 +78,28 @@ func waitMembers(c *kvtest.Cluster, n int) {
 	}
 }
 
+// TestSimJoinAfterRounds: who joins took no part in the rounds of before. It does not
+// take itself for an old copy that forgot them.
+func TestSimJoinAfterRounds(t *testing.T) {
+	simulate(t, 1, &kvtest.Options{Stopped: true, Nodes: 3}, func(c *kvtest.Cluster) {
+		c.Restart(0)
+		c.Restart(1)
+		waitRunning(c, 2)
+		for c.Node(0).DB().Metrics().Rounds == 0 || c.Node(1).DB().Metrics().Rounds == 0 {
+			time.Sleep(time.Second)
+		}
+		c.Restart(2)
+		waitMembers(c, 3)
+		before := c.Node(2).DB().Metrics().Rounds
+		for c.Node(2).DB().Metrics().Rounds == before {
+			time.Sleep(time.Second)
+		}
+		for _, n := range c.Nodes() {
+			require.Zero(c.T, n.DB().Metrics().Damages, "%s", n.ID())
+		}
+	})
+}
+
 // TestSimJoinAfterWrite: once a write was accepted a join is refused, with the
 // reason, and the cluster goes on.
 func TestSimJoinAfterWrite(t *testing.T) {
