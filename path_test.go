@@ -19,7 +19,8 @@ func openThree(t testing.TB, configure func(*kvstore.Options)) []*kvstore.DB {
 	var dbs []*kvstore.DB
 	var seeds []string
 	for i := range 3 {
-		o := &kvstore.Options{NodeID: fmt.Sprint("n", i), Listen: "127.0.0.1:0", Seeds: seeds, GossipInterval: 50 * time.Millisecond}
+		o := &kvstore.Options{NodeID: fmt.Sprint("n", i), Listen: "127.0.0.1:0", Seeds: seeds, GossipInterval: 50 * time.Millisecond,
+			MaxRequest: time.Minute} // for a disk that others keep busy
 		if configure != nil {
 			configure(o)
 		}
