@@ -133,6 +133,20 @@ func TestBadInput(t *testing.T) {
 	require.Equal(t, SyncAlways, SyncEvery(-1))
 }
 
+// TestLeadPanics: a writer that recovers from a panic of what the user hung in, while it
+// stood in for the log's goroutine, does not leave the others waiting.
+func TestLeadPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := small(vfs.NewMem(1))
+		o.GroupDone = func() { panic("hung in") }
+		tree := open(t, o)
+		synctest.Wait() // the log's goroutine sleeps
+		require.PanicsWithValue(t, "hung in", func() { tree.Put(key(1), nil) })
+		require.ErrorIs(t, tree.Put(key(2), nil), ErrReadOnly)
+		require.Error(t, tree.Close())
+	})
+}
+
 // TestCheck flips one byte of each file; Check finds it or says that nothing
 // of value was hit.
 func TestCheck(t *testing.T) {

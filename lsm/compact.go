@@ -60,13 +60,14 @@ func (t *Tree) compactLoop() {
 		if err == nil {
 			again, err = t.compactNext()
 		}
-		if err = t.judge(err); errors.Is(err, ErrNoSpace) {
+		switch err = t.judge(err); {
+		case errors.Is(err, ErrNoSpace):
 			t.noSpace("compaction", err)
-			if t.crowded() {
-				t.refuse() // the flushes that wait for a compaction wait for room
-			}
 			retry.Reset(retryAfter)
-		} else if again {
+		case errors.Is(err, errPutOff) || errors.Is(err, base.ErrUnreadable):
+			t.o.Logger.Debug("lsm: a compaction is put off", "error", err)
+			retry.Reset(retryAfter)
+		case again:
 			continue
 		}
 		select {
@@ -89,11 +90,17 @@ func (t *Tree) judge(err error, runs ...*run) error {
 			err = errStale
 		}
 	}
-	if errors.Is(err, errStale) || err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrNoSpace) {
+	switch {
+	case err == nil, errors.Is(err, errStale), errors.Is(err, errPutOff), errors.Is(err, ErrClosed), errors.Is(err, ErrNoSpace):
 		return err
+	case t.o.Isolate && errors.Is(err, base.ErrUnreadable):
+		return err // it becomes damage, or passes: see hurt
 	}
 	return t.fail(err)
 }
+
+// errPutOff says that there is a compaction to do, but no room for it now.
+var errPutOff = errors.New("lsm: a compaction waits for room")
 
 // A job is a compaction that was begun: its runs are marked busy, and it holds
 // the version that has them.
@@ -123,6 +130,10 @@ func (t *Tree) compactNext() (again bool, err error) {
 	}
 	kick(t.compactKick) // another goroutine may find more
 	err = t.judge(t.compact(j), j.runs...)
+	if errors.Is(err, ErrNoSpace) && len(j.v.slices[j.slice]) >= maxRuns {
+		t.refuse() // the flushes that wait for it wait for room
+		kick(t.flushKick)
+	}
 	t.finish(j, err)
 	if errors.Is(err, errStale) {
 		err = nil // the slice is chosen again, as it is now
@@ -130,8 +141,7 @@ func (t *Tree) compactNext() (again bool, err error) {
 	return true, err
 }
 
-// begin chooses a compaction and marks its runs. With ErrNoSpace there is one, but
-// no room for it.
+// begin chooses a compaction and marks its runs.
 func (t *Tree) begin() (j *job, err error) {
 	for t.failure() == nil {
 		v := t.acquire()
@@ -201,7 +211,9 @@ func (t *Tree) beginLocked(v *version, shapes [][]compaction.Run, room int64) (*
 }
 
 // pickLocked asks the picker for a compaction that fits in room. A bottom that does
-// not must not hold up the small ones. With nothing to do it gives no runs.
+// not must not hold up the small ones. When none fits, one that flushes wait for is
+// tried all the same, since it often writes much less than it reads. With nothing to
+// do it gives no runs.
 func (t *Tree) pickLocked(shapes [][]compaction.Run, room int64) (compaction.Job, error) {
 	c := compaction.Conditions{
 		Resting:   t.rest.now.Load(),
@@ -213,19 +225,19 @@ func (t *Tree) pickLocked(shapes [][]compaction.Run, room int64) (compaction.Job
 		return j, nil
 	}
 	c.NoBottoms = true
-	if j, ok := t.o.pick(shapes, c); ok && fits(shapes[j.Slice], j.Runs, room) {
+	small, ok := t.o.pick(shapes, c)
+	switch {
+	case ok && (fits(shapes[small.Slice], small.Runs, room) || len(shapes[small.Slice]) >= maxRuns):
+		return small, nil
+	case len(shapes[j.Slice]) >= maxRuns:
 		return j, nil
 	}
-	return compaction.Job{}, fmt.Errorf("lsm: %d bytes are left for a compaction of slice %d, which may need more: %w", room, j.Slice, ErrNoSpace)
+	return compaction.Job{}, fmt.Errorf("%w: %d bytes are left for one of slice %d, which may need more", errPutOff, room, j.Slice)
 }
 
-// fits reports whether a compaction of the chosen runs of a slice may begin: it is
-// put off while it could fill the volume. When flushes wait for it already it is
-// tried all the same, since it often writes much less than it reads.
+// fits reports whether a compaction of the chosen runs of a slice cannot fill the
+// volume.
 func fits(slice []compaction.Run, chosen []int, room int64) bool {
-	if len(slice) >= maxRuns {
-		return true
-	}
 	need := 0.0
 	for _, i := range chosen {
 		r := &slice[i]

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"time"
 
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/manifest"
@@ -104,8 +105,24 @@ func (t *Tree) writable() error {
 	return t.failure()
 }
 
+// A table counts as damaged when it could not be read for unreadableFor, with not more
+// than unreadableGap between two attempts: volumes have short outages.
+const (
+	unreadableFor = 10 * time.Second
+	unreadableGap = time.Minute
+)
+
+// lasts reports whether an error of reading f has lasted long enough.
+func (f *tableFile) lasts() bool {
+	at := int64(f.t.elapsed()) + 1
+	if last := f.sick.last.Swap(at); last == 0 || time.Duration(at-last) > unreadableGap {
+		f.sick.since.Store(at)
+	}
+	return time.Duration(at-f.sick.since.Load()) >= unreadableFor
+}
+
 // hurt takes in an error of reading f. Damage, with Isolate, has f set aside soon.
-// With Isolate it is damage too when f cannot be read: others have the data.
+// With Isolate it is damage too when f cannot be read any more: others have the data.
 func (f *tableFile) hurt(err error) error {
 	missing := errors.Is(err, fs.ErrNotExist)
 	if missing || errors.Is(err, base.ErrUnreadable) {
@@ -117,7 +134,7 @@ func (f *tableFile) hurt(err error) error {
 		switch {
 		case missing:
 			err = base.Corrupt(f.name(), 0, "a table", "no such file")
-		case f.t.o.Isolate:
+		case f.t.o.Isolate && f.lasts():
 			err = fmt.Errorf("%w: %w", base.Corrupt(f.name(), 0, "a table", "a file that cannot be read"), err)
 		}
 	}

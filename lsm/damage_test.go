@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -421,12 +422,28 @@ func TestSetAside(t *testing.T) {
 	x.run(t)
 }
 
-// TestIsolateLog tries every fault while a damaged log is set aside by Open.
+// TestIsolateLog cuts the power while a damaged log is set aside by Open: one with a
+// bad group, and one of which the end is gone, which only the manifest knows.
 func TestIsolateLog(t *testing.T) {
-	disk, c := damagedDisk(t, 60)
-	logs := filesOf(t, disk, "db", ".log")
-	bad := logs[len(logs)-1]
-	require.NoError(t, disk.Corrupt(bad, 900, 4))
+	for what, hurt := range map[string]func(disk *vfs.Mem, log string, size int64) error{
+		"bad": func(disk *vfs.Mem, log string, _ int64) error { return disk.Corrupt(log, 900, 4) },
+		"cut": func(disk *vfs.Mem, log string, size int64) error {
+			f, err := disk.OpenReadWrite(log)
+			require.NoError(t, err)
+			return errors.Join(f.Truncate(size-1), f.Close())
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			disk, c := damagedDisk(t, 60)
+			logs := filesOf(t, disk, "db", ".log")
+			bad := logs[len(logs)-1]
+			require.NoError(t, hurt(disk, bad, int64(len(contentOf(t, disk, bad)))))
+			isolateLog(t, disk, c)
+		})
+	}
+}
+
+func isolateLog(t *testing.T, disk *vfs.Mem, c content) {
 	var points atomic.Int64 // operations come from several goroutines
 	work := disk.CrashSynced()
 	tree := open(t, isolating(vfs.Faulty(work, func(op vfs.Op) error {
@@ -477,6 +494,21 @@ func TestUnreadable(t *testing.T) {
 			require.Negative(t, left.Load())
 
 			left.Store(1 << 40)
+			outage := func() {
+				for k := range c {
+					if _, _, err := tree.Get([]byte(k)); err != nil {
+						require.NotErrorIs(t, err, ErrCorrupt, "for now")
+						return
+					}
+				}
+				t.Fatal("no read fails")
+			}
+			if isolate {
+				outage()
+				time.Sleep(2 * unreadableGap)
+				outage()
+				time.Sleep(unreadableFor)
+			}
 			refused := 0
 			for k, want := range c {
 				got, ok, err := tree.Get([]byte(k))

@@ -88,6 +88,9 @@ func (t *Tree) flushLoop() {
 // later.
 func (t *Tree) replenish(retry *time.Timer) {
 	if t.reserved.Load() {
+		if !t.crowded() && t.full.Swap(false) {
+			kick(t.room)
+		}
 		return
 	}
 	err := t.keepReserve()

@@ -172,7 +172,7 @@ func (r *recovery) run() error {
 	for _, n := range slices.Concat(r.tables, r.cold, r.logs) {
 		next = max(next, n+1)
 	}
-	t.nextFile.Store(max(next, state.LogFrom+1))
+	t.nextFile.Store(max(next, state.LogFrom+1, state.LogEnd.Segment+1))
 	for i := range state.Tables {
 		r.top = max(r.top, state.Tables[i].MaxDot.Stamp)
 		if !r.has(&state.Tables[i]) {
@@ -437,8 +437,18 @@ func (r *recovery) publish(state *manifest.State) {
 // known to be good.
 func (r *recovery) clean() error {
 	t := r.t
-	places := t.manifest.State().Places()
+	state := t.manifest.State()
+	places := state.Places()
 	var leftovers []string
+	for i := range state.Damaged { // whoever set it aside could not rename it
+		n := state.Damaged[i].File
+		for dir, found := range map[string][]uint64{t.dir: r.tables, t.cold: r.cold} {
+			if _, live := places[n]; !live && slices.Contains(found, n) {
+				places[n] = dir == t.cold
+				t.putAside(path.Join(dir, base.TableName(n)))
+			}
+		}
+	}
 	for _, n := range r.tables {
 		if cold, ok := places[n]; !ok || cold {
 			leftovers = append(leftovers, path.Join(t.dir, base.TableName(n)))

@@ -199,7 +199,7 @@ func (t *Tree) markEnd() error {
 	if t.failure() != nil || t.log.Unsynced() || t.manifest.State().LogEnd == end {
 		return nil
 	}
-	if err := t.manifest.Apply(manifest.Edit{LogEnd: end}); !errors.Is(err, ErrNoSpace) {
+	if err := t.manifest.Apply(manifest.Edit{LogEnd: end, NextFile: t.nextFile.Load()}); !errors.Is(err, ErrNoSpace) {
 		return err
 	}
 	return nil

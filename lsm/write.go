@@ -136,12 +136,25 @@ func (t *Tree) apply(batch []Record, sync bool, w *waiter) error {
 			return err
 		}
 		if leads {
-			t.commitNext()
-			t.queue.HandBack(!t.company)
+			t.lead()
 		}
 		<-w.ready
 		return w.err
 	}
+}
+
+// lead stands in for the log's goroutine. A panic of what the user hung in, which the
+// writer may recover from, ends all writing: nobody knows how far the group came.
+func (t *Tree) lead() {
+	done := false
+	defer func() {
+		if !done {
+			t.fail(errors.New("lsm: a writer panicked while it committed a group"))
+		}
+		t.queue.HandBack(!t.company)
+	}()
+	t.commitNext()
+	done = true
 }
 
 // appendLazy hands a batch to the log and shows it at once, so that its writer

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 
@@ -52,7 +53,10 @@ func Replay(fs vfs.FS, dir string, from uint64, closed base.LogEnd, numbers []ui
 	}
 	var damage error
 	for _, n := range numbers {
-		err := r.segment(fs, dir, n, n == from)
+		err := r.missing(dir, n)
+		if err == nil {
+			err = r.segment(fs, dir, n, n == from)
+		}
 		if errors.Is(err, base.ErrCorrupt) {
 			r.out.Damaged, damage = n, err
 			if len(r.out.Live) > 0 {
@@ -67,9 +71,10 @@ func Replay(fs vfs.FS, dir string, from uint64, closed base.LogEnd, numbers []ui
 	if r.refused {
 		return r.out, damage // nothing follows a group that was not taken
 	}
-	if len(r.ends) > 0 && r.last().Sequence < r.closed.Sequence && damage == nil && base.Defences.LogEnd {
-		r.out.Damaged = r.last().Segment
-		damage = base.Corrupt(path.Join(dir, base.LogName(r.out.Damaged)), r.last().End, fmt.Sprintf("groups up to %d", r.closed.Sequence), "the end of the log")
+	if damage == nil {
+		if damage = r.missing(dir, math.MaxUint64); damage != nil {
+			r.out.Damaged = r.closed.Segment
+		}
 	}
 	i := r.find(r.synced)
 	for _, e := range r.ends[i+1:] {
@@ -102,6 +107,7 @@ type end struct {
 type replayer struct {
 	visit  Visitor
 	closed base.LogEnd
+	whole  bool // that was reached
 	out    Recovered
 	// ends are those of the last groups, ascending by sequence without gaps:
 	// all from the synced one on.
@@ -122,6 +128,19 @@ func (r *replayer) find(sequence uint64) int {
 		return -1
 	}
 	return int(i)
+}
+
+// missing says that the log was longer when it was closed, if so. Next is the segment
+// to be read now: what an Open that was cut short began to write is no part of it.
+func (r *replayer) missing(dir string, next uint64) error {
+	if next <= r.closed.Segment || r.closed.Segment == 0 || r.whole || !base.Defences.LogEnd {
+		return nil
+	}
+	var end int64
+	if len(r.ends) > 0 && r.last().Segment == r.closed.Segment {
+		end = r.last().End
+	}
+	return base.Corrupt(path.Join(dir, base.LogName(r.closed.Segment)), end, fmt.Sprintf("groups up to %d", r.closed.Sequence), "the end of the log")
 }
 
 // segment reads the groups of one segment. A segment without any valid group
@@ -237,6 +256,7 @@ func (r *replayer) add(g group, segment uint64, off int64, records []byte) error
 	r.synced = max(r.synced, g.synced)
 	if segment == r.closed.Segment {
 		r.synced = max(r.synced, min(g.sequence, r.closed.Sequence))
+		r.whole = r.whole || g.sequence >= r.closed.Sequence
 	}
 	proven := min(r.synced, g.sequence)
 	if proven <= r.shown {
