@@ -215,7 +215,7 @@ func (s *stamper) keepAgain() error {
 
 // setLocked persists the ceiling, then lets the clock use it. raising is held.
 func (s *stamper) setLocked(ceiling uint64) error {
-	told := min(s.Clock.Now(), ceiling)
+	told := min(s.Last(), ceiling) // not the clock: one that is wrong may be put right before rest
 	if err := s.sys.set(number(sysCeiling, ceiling)); err != nil {
 		return engineError(err)
 	}

@@ -17,7 +17,7 @@ import (
 const (
 	// healRetry is the wait after a heal that did not come to its end.
 	healRetry = 5 * time.Second
-	// healTries is how often one exchange of a heal is tried.
+	// healTries is how often one piece of a heal is tried again.
 	healTries = 3
 	// openTries bounds the damaged files that Open meets among the keys of the system, and
 	// setAsideWithin is how long it waits for each to be set aside.
@@ -267,6 +267,9 @@ func (d *damage) step() time.Duration {
 	if v == nil || v.self() < 0 {
 		return healRetry
 	}
+	if d.db.clocks.wrong.Load() {
+		return healRetry // or everybody would promise up to a time far ahead
+	}
 	if d.fresh.Swap(false) {
 		if err := d.takeIn(v); err != nil {
 			d.db.opts.Logger.Warn("kvstore: damage is not taken in yet", "err", err)
@@ -431,9 +434,12 @@ func (d *damage) fetch(uid uint64, partitions []uint32, heal healing, recorded [
 		case d.db.stopped(), errors.Is(err, errDamaged), failed == healTries:
 			return err
 		default:
-			failed++
+			if failed++; !d.db.pause(stepPause) {
+				return err
+			}
 			continue
 		}
+		failed = 0
 		for p := range recorded {
 			if x.floors[p].Less(recorded[p]) {
 				recorded[p] = x.floors[p]

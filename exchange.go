@@ -765,7 +765,12 @@ func (x *exchanges) step() {
 	}
 	var partitions []uint32
 	if !w.Routine {
-		partitions = w.Partitions
+		lost := x.db.damage.incomplete(v)
+		w.Partitions = slices.DeleteFunc(w.Partitions, func(p uint32) bool { return lost != nil && lost[p] })
+		if partitions = w.Partitions; len(partitions) == 0 { // when they are healed
+			x.rota.Failed(now(), w)
+			return
+		}
 	}
 	r, err := x.db.exchange(x.db.stop, w.Peer, exchangePiece{routine: w.Routine, from: w.From, partitions: partitions})
 	if err != nil {

@@ -426,6 +426,9 @@ func (db *DB) Ready(ctx context.Context) error {
 	case <-db.readied:
 		return nil
 	case <-db.members.troubled:
+		if err := *db.members.trouble.Load(); errors.Is(err, ErrJoinRefused) {
+			return err // it will not be ready later either
+		}
 		return db.notReady()
 	case <-db.stop:
 		return ErrClosed

@@ -466,9 +466,6 @@ func (db *DB) notReady() error {
 		return ErrClosed
 	}
 	if p := db.members.trouble.Load(); p != nil {
-		if errors.Is(*p, ErrJoinRefused) {
-			return *p
-		}
 		return fmt.Errorf("%w: %w", ErrNotReady, *p)
 	}
 	v := db.view.Load()

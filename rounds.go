@@ -62,18 +62,27 @@ func (h *horizons) loop() {
 	}
 }
 
-// drive carries one round through all owners. Whatever fails ends it; promises stay.
+// drive carries one round through all owners, itself last: no promise follows this
+// node's clock alone. Whatever fails ends it; promises stay.
 func (h *horizons) drive(v *view, set ownerSet) error {
+	if h.db.clocks.wrong.Load() {
+		return ErrClockSkew
+	}
 	margin := h.db.opts.MaxClockOffset + h.db.opts.MaxRequest
 	m := replica.RoundStep{Epoch: v.epoch.Number, Round: mix(h.db.actor + h.db.salts.Add(1)), Owners: set.owners,
 		Horizon: vclock.NewStamp(h.db.opts.Clock().Add(-margin)), Partitions: bitmap(set.partitions, v.ring.Partitions())}
-	for _, uid := range set.owners {
+	if len(set.owners) == 1 { // there is no other clock: nothing that will be written is refused
+		m.Horizon = min(m.Horizon, h.db.clock.Last())
+	}
+	others := slices.DeleteFunc(slices.Clone(set.owners), func(uid uint64) bool { return uid == h.db.uid })
+	inTurn := append(others, h.db.uid)
+	for _, uid := range inTurn {
 		if uid != h.db.uid && h.db.reach(uid) == nil && defences.AllOwners {
 			return errDown
 		}
 	}
 	for _, m.Step = range []byte{replica.RoundPromise, replica.RoundMerge, replica.RoundRecord} {
-		for _, uid := range set.owners {
+		for _, uid := range inTurn {
 			err := h.tell(uid, m)
 			// Steps may be repeated, and a merge may take long.
 			for tries := 1; isAny(err, ErrTimeout, ErrOverloaded) && tries < stepTries && h.db.pause(stepPause); tries++ {

@@ -46,6 +46,7 @@ type rotaPeer struct {
 	tried  time.Time // the last exchange of any kind
 	from   uint64    // where a routine exchange that was cut goes on
 	needed uint64    // where a comparison of the partitions in need that was cut goes on
+	balked bool      // the last comparison of those failed: a routine exchange comes first
 }
 
 // NewRota returns the rota of a node that starts now.
@@ -104,7 +105,7 @@ func (r *Rota) Next(now time.Time, alive []uint64, shared func(peer uint64) []ui
 		if best == nil || p.last.Before(best.last) {
 			best, w = p, ExchangeWork{Peer: uid, Routine: true, From: p.from}
 		}
-		if inNeed != nil && !p.tried.Before(inNeed.tried) {
+		if p.balked || inNeed != nil && !p.tried.Before(inNeed.tried) {
 			continue
 		}
 		if need := r.needOf(uid); len(need) > 0 {
@@ -137,6 +138,7 @@ func (r *Rota) Done(now time.Time, w ExchangeWork, compared []uint32, last bool,
 	p := r.peers[w.Peer]
 	p.after = time.Time{}
 	r.turn = later(r.turn, now.Add(time.Duration(records)*time.Second/recordsPerSecond))
+	p.balked = false
 	if w.Routine {
 		p.last, p.from = now, end+1
 		if last {
@@ -160,9 +162,11 @@ func (r *Rota) Done(now time.Time, w ExchangeWork, compared []uint32, last bool,
 	return settled
 }
 
-// Failed notes that the work was not done.
+// Failed notes that the work was not done. A need that cannot be met for now holds
+// up no routine exchange.
 func (r *Rota) Failed(now time.Time, w ExchangeWork) {
-	r.peers[w.Peer].after = now.Add(retryExchange)
+	p := r.peers[w.Peer]
+	p.after, p.balked = now.Add(retryExchange), !w.Routine
 }
 
 func later(a, b time.Time) time.Time {

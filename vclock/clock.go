@@ -110,6 +110,9 @@ func (c *Clock) SetCeiling(stamp uint64) { c.ceiling.Store(stamp) }
 // right leaves no trace here.
 func (c *Clock) Now() uint64 { return max(NewStamp(c.now()), c.last.Load()) }
 
+// Last returns the highest stamp that was issued or observed.
+func (c *Clock) Last() uint64 { return c.last.Load() }
+
 // judge refuses stamps in a millisecond after now + maxOffset.
 func (c *Clock) judge(stamp uint64, now time.Time) error {
 	if stamp>>counterBits <= NewStamp(now.Add(c.maxOffset))>>counterBits {
