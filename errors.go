@@ -135,7 +135,7 @@ func OutcomeOf(err error) Outcome {
 // Retryable reports whether the same call may succeed later without a change
 // of its arguments. After an Unknown outcome retry only what is idempotent.
 func Retryable(err error) bool {
-	return isAny(err, ErrConflict, ErrUnavailable, ErrOverloaded, ErrNotReady, ErrClockSkew, context.DeadlineExceeded, ErrPartial, ErrNoSpace)
+	return !errors.Is(err, ErrJoinRefused) && isAny(err, ErrConflict, ErrUnavailable, ErrOverloaded, ErrNotReady, ErrClockSkew, context.DeadlineExceeded, ErrPartial, ErrNoSpace)
 }
 
 // A QuorumError tells why a request did not reach its level, replica by

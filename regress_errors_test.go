@@ -56,9 +56,10 @@ func TestRefusedJoinIsFinal(t *testing.T) {
 		_, put = c.Node(1).Put(ctx, "k", check.Value("k", 3, 80))
 		for _, err := range []error{ready, put} {
 			require.ErrorIs(c.T, err, kvstore.ErrJoinRefused)
-			require.NotErrorIs(c.T, err, kvstore.ErrNotReady)
 			require.False(c.T, kvstore.Retryable(err))
 		}
+		require.NotErrorIs(c.T, ready, kvstore.ErrNotReady)
+		require.ErrorIs(c.T, put, kvstore.ErrNotReady)
 	})
 }
 
