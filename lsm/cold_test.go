@@ -30,12 +30,15 @@ func cooling(fs vfs.FS) *Options {
 
 var coldHome = coldDir("cold", small(nil).Identity)
 
+// bottomTime is when the records of a bottomDisk were written.
+var bottomTime = time.Unix(1_900_000_000, 0)
+
 // bottomDisk gives a closed tree of which all is in bottom runs, a range dropped,
 // but for some keys in the log.
 func bottomDisk(t testing.TB) (*vfs.Mem, content) {
 	disk := vfs.NewMem(1)
 	o := small(disk)
-	o.Now = func() time.Time { return time.Unix(1_900_000_000, 0) }
+	o.Now = func() time.Time { return bottomTime }
 	tree := open(t, o)
 	c := fill(t, tree, 0, 120)
 	require.NoError(t, tree.Compact(context.Background()))
@@ -266,10 +269,25 @@ func TestColdLocked(t *testing.T) {
 		_, err = f.WriteAt(contentOf(t, disk, name), 0)
 		require.NoError(t, errors.Join(err, f.Close()))
 	}
-	tree := open(t, cooling(disk))
-	other, err := Open("copy", cooling(disk))
+	young := func() (*Options, *atomic.Bool) { // moves nothing in the background before it is told
+		o, old := cooling(disk), new(atomic.Bool)
+		later := o.Now
+		o.Now = func() time.Time {
+			if old.Load() {
+				return later()
+			}
+			return bottomTime
+		}
+		return o, old
+	}
+	o, old := young()
+	tree := open(t, o)
+	o, otherOld := young()
+	other, err := Open("copy", o)
 	require.NoError(t, err, "nothing is cold yet")
+	old.Store(true)
 	require.NoError(t, tree.moveCold())
+	otherOld.Store(true)
 	require.ErrorIs(t, other.moveCold(), ErrLocked)
 	require.NoError(t, other.Close())
 	_, err = Open("copy", cooling(disk))
