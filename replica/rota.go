@@ -18,6 +18,10 @@ const (
 	recordsPerSecond = 50_000
 	// retryExchange is the wait after a failure with one peer.
 	retryExchange = 10 * time.Second
+	// retryNeed is the wait before partitions in need are tried again with one peer:
+	// in between is time for what is routine, which a need that cannot be met for now
+	// must not hold up.
+	retryNeed = 20 * time.Second
 )
 
 // An ExchangeWork is the next piece for one peer: from token From on, as far as one
@@ -46,7 +50,7 @@ type rotaPeer struct {
 	tried  time.Time // the last exchange of any kind
 	from   uint64    // where a routine exchange that was cut goes on
 	needed uint64    // where a comparison of the partitions in need that was cut goes on
-	balked bool      // the last comparison of those failed: a routine exchange comes first
+	balked time.Time // those are not compared before
 }
 
 // NewRota returns the rota of a node that starts now.
@@ -105,7 +109,7 @@ func (r *Rota) Next(now time.Time, alive []uint64, shared func(peer uint64) []ui
 		if best == nil || p.last.Before(best.last) {
 			best, w = p, ExchangeWork{Peer: uid, Routine: true, From: p.from}
 		}
-		if p.balked || inNeed != nil && !p.tried.Before(inNeed.tried) {
+		if now.Before(p.balked) || inNeed != nil && !p.tried.Before(inNeed.tried) {
 			continue
 		}
 		if need := r.needOf(uid); len(need) > 0 {
@@ -138,7 +142,6 @@ func (r *Rota) Done(now time.Time, w ExchangeWork, compared []uint32, last bool,
 	p := r.peers[w.Peer]
 	p.after = time.Time{}
 	r.turn = later(r.turn, now.Add(time.Duration(records)*time.Second/recordsPerSecond))
-	p.balked = false
 	if w.Routine {
 		p.last, p.from = now, end+1
 		if last {
@@ -162,11 +165,13 @@ func (r *Rota) Done(now time.Time, w ExchangeWork, compared []uint32, last bool,
 	return settled
 }
 
-// Failed notes that the work was not done. A need that cannot be met for now holds
-// up no routine exchange.
+// Failed notes that the work was not done.
 func (r *Rota) Failed(now time.Time, w ExchangeWork) {
 	p := r.peers[w.Peer]
-	p.after, p.balked = now.Add(retryExchange), !w.Routine
+	p.after = now.Add(retryExchange)
+	if !w.Routine {
+		p.balked = now.Add(retryNeed)
+	}
 }
 
 func later(a, b time.Time) time.Time {
