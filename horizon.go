@@ -176,6 +176,9 @@ type merging struct {
 const (
 	// roundEvery is the time between two rounds of the same partitions.
 	roundEvery = 30 * time.Second
+	// firstRound is when the first begins: not in the instant of an exchange, of which
+	// there is one every 5 seconds, so that one seed gives one run.
+	firstRound = 17 * time.Second
 	// roundExpires is how long a promise waits for the rest of its round.
 	roundExpires = 10 * time.Minute
 	// stepTries is how often a step is asked for that is not answered in time: a

@@ -39,7 +39,7 @@ func (v *view) driven(uid uint64) []ownerSet {
 
 // loop drives rounds until db.stop closes.
 func (h *horizons) loop() {
-	timer := time.NewTimer(roundEvery/2 + h.db.offset())
+	timer := time.NewTimer(firstRound + h.db.offset())
 	defer timer.Stop()
 	for {
 		select {
