@@ -134,15 +134,33 @@ func TestBadInput(t *testing.T) {
 }
 
 // TestLeadPanics: a writer that recovers from a panic of what the user hung in, while it
-// stood in for the log's goroutine, does not leave the others waiting.
+// stood in for the log's goroutine, does not leave the others waiting, be they in its
+// group or not.
 func TestLeadPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := small(vfs.NewMem(1))
-		o.GroupDone = func() { panic("hung in") }
-		tree := open(t, o)
-		synctest.Wait() // the log's goroutine sleeps
-		require.PanicsWithValue(t, "hung in", func() { tree.Put(key(1), nil) })
-		require.ErrorIs(t, tree.Put(key(2), nil), ErrReadOnly)
+		var tree *Tree
+		told := make(chan error, 1)
+		submit := func(i int, done func(error)) {
+			d := vclock.Dot{Stamp: uint64(i), Actor: 1}
+			tree.Submit([]Record{{Kind: Value, Token: Token(key(i)), Key: key(i), Min: d, Max: d}}, done)
+		}
+		o.Events = &EventListener{LogRotated: func(LogInfo) { // into the group that is about to be taken
+			submit(1, func(error) { panic("hung in") })
+			submit(2, func(err error) { told <- err })
+		}}
+		tree = open(t, o)
+		recovered := any(nil)
+		for i := 10; recovered == nil; i++ {
+			synctest.Wait() // the log's goroutine sleeps
+			func() {
+				defer func() { recovered = recover() }()
+				require.NoError(t, tree.Put(key(i), make([]byte, 4000)))
+			}()
+		}
+		require.Equal(t, "hung in", recovered)
+		require.ErrorIs(t, <-told, ErrUncertain)
+		require.ErrorIs(t, tree.Put(key(3), nil), ErrReadOnly)
 		require.Error(t, tree.Close())
 	})
 }

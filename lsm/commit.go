@@ -53,9 +53,8 @@ func (t *Tree) logLoop() {
 	}
 	// Nothing is appended any more: Close and fail close the queue before they
 	// say so. Only a failure leaves something in it.
-	for _, e := range t.queue.Take().Entries {
-		complete(e, t.failure())
-	}
+	t.queue.Take()
+	t.completeRest(t.failure())
 	if t.sync.timer != nil {
 		t.sync.timer.Stop()
 	}
@@ -82,9 +81,11 @@ func (t *Tree) commitNext() (some bool) {
 	return len(g.Entries) > 0
 }
 
-func complete(e wal.Entry, err error) {
-	if e.Done != nil {
-		e.Done(err)
+// complete tells the outcome of an entry, once.
+func complete(e *wal.Entry, err error) {
+	if done := e.Done; done != nil {
+		e.Done = nil
+		done(err)
 	}
 }
 
@@ -126,12 +127,20 @@ func (t *Tree) commit(g wal.Group, refused error) {
 	}
 }
 
+// completeRest completes what is left of the last group.
+func (t *Tree) completeRest(err error) {
+	g := t.queue.Taken()
+	for i := range g.Entries {
+		complete(&g.Entries[i], err)
+	}
+}
+
 // completeAll completes the entries that wait for a sync whatever the policy, or
 // the others.
 func (t *Tree) completeAll(g wal.Group, sync bool, err error) {
 	for i := range g.Entries {
 		if g.Entries[i].Sync == sync {
-			complete(g.Entries[i], err)
+			complete(&g.Entries[i], err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,48 +106,119 @@ func (t *Tree) writable() error {
 	return t.failure()
 }
 
-// A table counts as damaged when it could not be read for unreadableFor, with not more
-// than unreadableGap between two attempts: volumes have short outages.
-const (
-	unreadableFor = 10 * time.Second
-	unreadableGap = time.Minute
-)
+// unreadableFor is how long a table that could not be read is left alone before it is
+// read again, to see whether that lasts: volumes have short outages.
+const unreadableFor = 10 * time.Second
 
-// lasts reports whether an error of reading f has lasted long enough.
-func (f *tableFile) lasts() bool {
-	at := int64(f.t.elapsed()) + 1
-	if last := f.sick.last.Swap(at); last == 0 || time.Duration(at-last) > unreadableGap {
-		f.sick.since.Store(at)
-	}
-	return time.Duration(at-f.sick.since.Load()) >= unreadableFor
+// A sickTable is to be read again when t.elapsed is due.
+type sickTable struct {
+	f   *tableFile
+	due time.Duration
 }
 
-// hurt takes in an error of reading f. Damage, with Isolate, has f set aside soon.
-// With Isolate it is damage too when f cannot be read any more: others have the data.
+// hurt takes in an error of reading f. Damage, with Isolate, has f set aside soon. An
+// error of the device has it, with Isolate, read again in unreadableFor.
 func (f *tableFile) hurt(err error) error {
 	missing := errors.Is(err, fs.ErrNotExist)
 	if missing || errors.Is(err, base.ErrUnreadable) {
-		if f.Cold {
-			if _, gone := f.t.o.FS.List(f.t.cold); gone != nil {
-				return fmt.Errorf("lsm: the cold directory cannot be read; is its volume mounted? %w", errors.Join(err, gone))
-			}
-		}
-		switch {
-		case missing:
-			err = base.Corrupt(f.name(), 0, "a table", "no such file")
-		case f.t.o.Isolate && f.lasts():
-			err = fmt.Errorf("%w: %w", base.Corrupt(f.name(), 0, "a table", "a file that cannot be read"), err)
+		if gone := f.volumeGone(); gone != nil {
+			return fmt.Errorf("lsm: the cold directory cannot be read; is its volume mounted? %w", errors.Join(err, gone))
 		}
 	}
-	if !errors.Is(err, ErrCorrupt) || !f.t.o.Isolate || f.suspect.Swap(true) {
-		return err
+	if missing {
+		err = base.Corrupt(f.name(), 0, "a table", "no such file")
+	}
+	if f.t.o.Isolate {
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			f.suspected(err)
+		case errors.Is(err, base.ErrUnreadable):
+			f.watch(err)
+		}
+	}
+	return err
+}
+
+// volumeGone says that the whole cold directory cannot be read, if f lies there.
+func (f *tableFile) volumeGone() error {
+	if !f.Cold {
+		return nil
+	}
+	_, err := f.t.o.FS.List(f.t.cold)
+	return err
+}
+
+// suspected has f set aside.
+func (f *tableFile) suspected(err error) {
+	if f.suspect.Swap(true) {
+		return
 	}
 	f.t.o.Logger.Error("lsm: damaged table", "error", err)
 	f.t.mu.Lock()
 	f.t.mu.suspects = append(f.t.mu.suspects, f)
 	f.t.mu.Unlock()
 	kick(f.t.tendKick)
-	return err
+}
+
+// watch has f read again later.
+func (f *tableFile) watch(err error) {
+	if f.sick.Swap(true) {
+		return
+	}
+	f.t.o.Logger.Warn("lsm: a table cannot be read; it will be read again", "in", unreadableFor, "error", err)
+	f.t.mu.Lock()
+	f.t.mu.sick = append(f.t.mu.sick, sickTable{f, f.t.elapsed() + unreadableFor})
+	f.t.mu.Unlock()
+	kick(f.t.tendKick)
+}
+
+// probe reads the tables again whose time has come. It gives the wait for the next one,
+// 0 if there is none.
+func (t *Tree) probe() (wait time.Duration) {
+	t.mu.Lock()
+	sick := t.mu.sick
+	t.mu.sick = nil
+	t.mu.Unlock()
+	for _, s := range sick {
+		if s.due <= t.elapsed() && !s.f.stillSick() {
+			continue
+		}
+		s.due = max(s.due, t.elapsed()+retryAfter)
+		if rest := s.due - t.elapsed(); wait == 0 || rest < wait {
+			wait = rest
+		}
+		t.mu.Lock()
+		t.mu.sick = append(t.mu.sick, s)
+		t.mu.Unlock()
+	}
+	return wait
+}
+
+// stillSick reads all of f. If that fails still f is damaged, unless its whole volume is
+// gone: then nothing can be said yet.
+func (f *tableFile) stillSick() bool {
+	live := f.t.pin(f.ID)
+	if live == nil {
+		return false // a compaction was faster
+	}
+	defer f.t.unpin(live)
+	if live != f {
+		return false // it was moved
+	}
+	r, err := f.open()
+	if err == nil {
+		err = errors.Join(r.Verify(func(int) error { return f.t.goesOn(context.Background()) }), r.release())
+	}
+	switch {
+	case !errors.Is(err, base.ErrUnreadable):
+		f.sick.Store(false)
+		f.hurt(err)
+		return false
+	case f.volumeGone() != nil:
+		return true
+	}
+	f.suspected(fmt.Errorf("%w: %w", base.Corrupt(f.name(), 0, "a table", "a file that cannot be read"), err))
+	return false
 }
 
 // isolate sets the damaged tables aside that were met. After an error those that
@@ -251,8 +323,8 @@ func (v *version) firstLost(lo, hi uint64) (first Range, found bool) {
 	return first, found
 }
 
-// tendLoop looks after tables beside the compactions: it sets damaged ones aside,
-// and moves old ones to the cold directory.
+// tendLoop looks after tables beside the compactions: it sets damaged ones aside, reads
+// those again that could not be read, and moves old ones to the cold directory.
 func (t *Tree) tendLoop() {
 	defer t.workers.Done()
 	retry := stoppedTimer(func() { kick(t.tendKick) })
@@ -261,6 +333,9 @@ func (t *Tree) tendLoop() {
 		if t.failure() == nil {
 			if t.o.ColdDir != "" {
 				retry.Reset(coldEvery)
+			}
+			if wait := t.probe(); wait > 0 {
+				retry.Reset(wait)
 			}
 			if err := t.isolate(); err != nil {
 				t.o.Logger.Warn("lsm: damage stays for now", "error", err)

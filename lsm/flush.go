@@ -109,7 +109,8 @@ func (t *Tree) noSpace(op string, err error) {
 }
 
 // refuse tells writers and calls of Flush that memtables cannot be flushed for want
-// of space. The next flush that succeeds ends that.
+// of space. The next flush that succeeds ends that, and so does flushLoop when nothing
+// is in its way any more.
 func (t *Tree) refuse() {
 	t.full.Store(true)
 	t.mu.Lock()

@@ -128,9 +128,9 @@ type Options struct {
 	// ever. Set it when records come through Apply.
 	Horizon func(token uint64) vclock.Dot
 	// Isolate says that others have the data too. A table that is found damaged, or
-	// that cannot be read at the second attempt, is then set aside, and so is a damaged log from the damage on: the tree goes on
-	// without, reads of what is lost give ErrCorrupt until Healed is called, and
-	// Open succeeds. Without it damage makes Open or the read that meets it fail
+	// that cannot be read for 10 seconds, is then set aside, and so is a damaged log
+	// from the damage on: the tree goes on without, reads of what is lost give
+	// ErrCorrupt until Healed is called, and Open succeeds. Without it damage makes Open or the read that meets it fail
 	// with ErrCorrupt, a compaction that meets it ends all writing, and no file is
 	// touched.
 	Isolate bool
@@ -141,7 +141,8 @@ type Options struct {
 	// ColdDir is a second directory, on a volume that may be larger and slower, for
 	// the tables whose newest record is older than ColdAfter by its stamp and which no
 	// merge is likely to read soon. It is created when it is needed, and may be shared
-	// by several trees; Open fails with ErrLocked while a copy of this one has its part open. A tree that has used it needs it at every Open. Default: none.
+	// by several trees; Open fails with ErrLocked while a copy of this one has its part
+	// open. A tree that has used it needs it at every Open. Default: none.
 	ColdDir string
 	// ColdAfter is how old a table gets before it moves to ColdDir. Default 7 days.
 	ColdAfter time.Duration
@@ -157,8 +158,9 @@ type Options struct {
 	// Zero: drawn at random.
 	Identity [16]byte
 
-	// Random draws the salts of log segments, and the Identity. Who writes to the tree must not be
-	// able to foresee them. It is called by one goroutine at a time. Default: crypto/rand.
+	// Random draws the salts of log segments, and the Identity. Who writes to the tree
+	// must not be able to foresee them. It is called by one goroutine at a time. Default:
+	// crypto/rand.
 	Random func() uint64
 	// FS is where the files are. Default vfs.OS.
 	FS vfs.FS

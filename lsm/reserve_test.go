@@ -63,6 +63,16 @@ func TestReserve(t *testing.T) {
 	})
 }
 
+// pickOnce leaves compactions alone until ready is set.
+func pickOnce(ready *atomic.Bool) func([][]compaction.Run, compaction.Conditions) (compaction.Job, bool) {
+	return func(slices [][]compaction.Run, c compaction.Conditions) (compaction.Job, bool) {
+		if !ready.Load() {
+			return compaction.Job{}, false
+		}
+		return compaction.Pick(slices, c)
+	}
+}
+
 // TestCrowdedAndFull fills the volume while a slice has all the runs it may have, so
 // that flushes wait for a compaction that has no room: writers are told, do not wait
 // for ever, and go on by themselves when there is room.
@@ -71,12 +81,7 @@ func TestCrowdedAndFull(t *testing.T) {
 		disk := vfs.NewMem(1)
 		o := small(disk)
 		var ready atomic.Bool
-		o.pick = func(slices [][]compaction.Run, c compaction.Conditions) (compaction.Job, bool) {
-			if !ready.Load() {
-				return compaction.Job{}, false
-			}
-			return compaction.Pick(slices, c)
-		}
+		o.pick = pickOnce(&ready)
 		tree := open(t, o)
 		c := content{}
 		for i := 0; !tree.crowded(); i++ {
@@ -119,12 +124,7 @@ func TestMergePutOff(t *testing.T) {
 		disk := vfs.NewMem(1)
 		o := small(disk)
 		var ready atomic.Bool
-		o.pick = func(slices [][]compaction.Run, c compaction.Conditions) (compaction.Job, bool) {
-			if !ready.Load() {
-				return compaction.Job{}, false
-			}
-			return compaction.Pick(slices, c)
-		}
+		o.pick = pickOnce(&ready)
 		told := atomic.Int64{}
 		o.Events = &EventListener{NoSpace: func(SpaceInfo) { told.Add(1) }}
 		tree := open(t, o)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"example.com/kvstore/lsm/internal/base"
 )
 
 // scrubPause is the least time from the end of one background scrub to the
@@ -12,7 +14,8 @@ const scrubPause = time.Hour
 
 // Scrub reads all tables once and verifies every byte, at most at
 // Options.ScrubBytesPerSecond if that is set. Damage is treated as if a read had
-// met it; the error then is an ErrCorrupt for each damaged table. Tables that are
+// met it; the error then is an ErrCorrupt for each damaged table, and names those that
+// cannot be read. Tables that are
 // made meanwhile are left to the next scrub. It fills no cache.
 func (t *Tree) Scrub(ctx context.Context) error {
 	if !t.hold() {
@@ -37,7 +40,7 @@ func (t *Tree) Scrub(ctx context.Context) error {
 		err := f.scrub(ctx)
 		t.unpin(f)
 		switch {
-		case errors.Is(err, ErrCorrupt):
+		case errors.Is(err, ErrCorrupt), errors.Is(err, base.ErrUnreadable):
 			damage = append(damage, err)
 		case err != nil:
 			return errors.Join(append(damage, err)...)

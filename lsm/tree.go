@@ -69,7 +69,7 @@ type Tree struct {
 	stopped     atomic.Bool   // the same, to be polled
 	closing     atomic.Bool   // Close has begun, and has closed the queue
 	ending      chan struct{} // closed by Close at its beginning
-	full        atomic.Bool   // the last flush found no space, or the reserve's
+	full        atomic.Bool   // flushes find no space, or wait for a merge that does not, or the reserve has none
 	reserved    atomic.Bool   // there is a reserve
 	stats       stats
 
@@ -82,6 +82,7 @@ type Tree struct {
 		bottoms   int           // how many of those make a bottom
 		dead      []*tableFile
 		suspects  []*tableFile // damaged, to be set aside
+		sick      []sickTable  // that could not be read
 		versions  int          // that are held, and pinned tables
 		logDone   bool         // logLoop has ended
 		closed    bool

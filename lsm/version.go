@@ -69,13 +69,13 @@ type tableFile struct {
 	manifest.Table
 	t        *Tree
 	reader   atomic.Pointer[opened]
-	versions atomic.Int64                       // that it is in
-	obsolete atomic.Bool                        // no manifest names it any more: delete the file
-	suspect  atomic.Bool                        // damage was met in it
-	sick     struct{ since, last atomic.Int64 } // errors of reading it, by elapsed; 0 is none
-	aside    atomic.Bool                        // no manifest names it any more because of that: keep the file
-	strays   uint64                             // the last memtable whose log may hold strays of it: see stray.go
-	purged   bool                               // a merge of the whole slice wrote it, all behind the horizon
+	versions atomic.Int64 // that it is in
+	obsolete atomic.Bool  // no manifest names it any more: delete the file
+	suspect  atomic.Bool  // damage was met in it
+	sick     atomic.Bool  // it could not be read, and will be read again
+	aside    atomic.Bool  // no manifest names it any more because of that: keep the file
+	strays   uint64       // the last memtable whose log may hold strays of it: see stray.go
+	purged   bool         // a merge of the whole slice wrote it, all behind the horizon
 }
 
 func (f *tableFile) name() string {

@@ -144,12 +144,14 @@ func (t *Tree) apply(batch []Record, sync bool, w *waiter) error {
 }
 
 // lead stands in for the log's goroutine. A panic of what the user hung in, which the
-// writer may recover from, ends all writing: nobody knows how far the group came.
+// writer may recover from, ends all writing, and the rest of the group is told that
+// nobody knows how far it came.
 func (t *Tree) lead() {
 	done := false
 	defer func() {
 		if !done {
-			t.fail(errors.New("lsm: a writer panicked while it committed a group"))
+			err := t.fail(errors.New("lsm: a writer panicked while it committed a group"))
+			t.completeRest(fmt.Errorf("%w: %w", ErrUncertain, err))
 		}
 		t.queue.HandBack(!t.company)
 	}()

@@ -44,7 +44,7 @@ func NewParker() *Parker { return &Parker{room: make(chan struct{}, 1)} }
 
 // A Buffer collects batches for the log's goroutine, which takes them whole. A
 // writer who finds it asleep may stand in for it: see Lead. All methods but Wait,
-// Take and HandBack are for any goroutine; nothing blocks under the lock.
+// Take, Taken and HandBack are for any goroutine; nothing blocks under the lock.
 type Buffer struct {
 	limit int
 	wake  chan struct{} // capacity 1; never closed
@@ -243,6 +243,9 @@ func (b *Buffer) Take() Group {
 	release(parked)
 	return b.spare
 }
+
+// Taken is what the last Take gave.
+func (b *Buffer) Taken() Group { return b.spare }
 
 // release wakes parked writers. Each is in the list once, so that its channel
 // is empty.
