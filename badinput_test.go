@@ -121,15 +121,17 @@ func TestNilRefused(t *testing.T) {
 	_, many := db.GetMany(none, []string{"k"})
 	_, status := db.Status(none)
 	_, explain := db.Explain(none, "k")
+	_, plan := db.Plan(none, kvstore.Change{})
 	_, function := db.Update(ctx, "k", nil)
-	all := []error{get, put, update, many, status, explain, function, db.Delete(none, "k"), db.Apply(none, &kvstore.Batch{}), db.Ready(none), db.Apply(ctx, nil)}
+	all := []error{get, put, update, many, status, explain, plan, function, db.Delete(none, "k"), db.Apply(none, &kvstore.Batch{}), db.Ready(none), db.Apply(ctx, nil), db.Checkpoint(none, "copy"),
+		db.Counter("c").Add(none, 1), db.Set("s").Add(none, "x")}
 	for _, err := range db.Scan(none) {
 		all = append(all, err)
 	}
 	for _, err := range db.Repair(none) {
 		all = append(all, err)
 	}
-	require.Len(t, all, 13)
+	require.Len(t, all, 17)
 	for i, err := range all {
 		require.ErrorIs(t, err, kvstore.ErrInvalid, "%d", i)
 		require.ErrorContains(t, err, "nil", "%d", i)

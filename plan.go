@@ -46,11 +46,12 @@ type PlannedMember struct {
 // Plan tells what a change of the members would move, and changes nothing. A change
 // that makes no sense is ErrInvalid.
 func (db *DB) Plan(ctx context.Context, change Change) (Plan, error) {
-	if err := ctx.Err(); err != nil {
-		return Plan{}, contextError(ctx)
+	if err := db.enter(ctx); err != nil {
+		return Plan{}, err
 	}
-	if db.closing.Load() {
-		return Plan{}, ErrClosed
+	defer db.gate.leave()
+	if ctx.Err() != nil {
+		return Plan{}, contextError(ctx)
 	}
 	v := db.view.Load()
 	if v == nil {

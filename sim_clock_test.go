@@ -158,6 +158,40 @@ func TestSimClockFarAhead(t *testing.T) {
 	})
 }
 
+// TestSimClockLeaps: clocks leap an hour ahead, for less time than their nodes take to
+// notice, and are put right. No promise follows one clock, so every node takes writes
+// again at once; and what a node has told of its stamps does not make it doubt its own
+// directory after a clean restart.
+func TestSimClockLeaps(t *testing.T) {
+	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		c.Ready()
+		put(c, 0, "k", 0)
+		id := 1
+		for i := range c.Nodes() {
+			for range 300 { // the period is in no step with that of rounds
+				c.Skew(i, time.Hour)
+				time.Sleep(200 * time.Millisecond)
+				put(c, (i+1)%3, "k", id)
+				id++
+				time.Sleep(200 * time.Millisecond)
+				c.Skew(i, 0)
+				time.Sleep(1700 * time.Millisecond)
+			}
+			c.Stop(i)
+			c.Restart(i)
+			c.Ready()
+			c.Settle()
+			for j := range c.Nodes() {
+				_, err := c.Node(j).Put(ctx, "k", check.Value("k", id, 80), kvstore.All)
+				require.NoError(c.T, err, "node %d, after leaps of %d", j, i)
+				id++
+				require.Zero(c.T, c.Node(j).DB().Metrics().Damages, "node %d, after leaps of %d", j, i)
+			}
+		}
+		c.Check()
+	})
+}
+
 // TestSimRestampFails: a write that would have to be stamped above a dot that is
 // too far ahead of the coordinator's clock fails; what its first attempt left is
 // not called nothing.

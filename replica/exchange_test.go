@@ -171,6 +171,28 @@ func TestRota(t *testing.T) {
 	require.Equal(t, []uint32{0, 1, 2}, w.Partitions, "everything, once a day")
 }
 
+// TestRotaBalked: partitions in need that cannot be compared for now do not hold up what
+// is routine with that peer, and are not forgotten.
+func TestRotaBalked(t *testing.T) {
+	now := time.Unix(1000, 0)
+	r := replica.NewRota(now)
+	r.Need(5, []uint64{1})
+	next := func(after time.Duration) replica.ExchangeWork {
+		now = now.Add(after)
+		w, ok := r.Next(now, []uint64{1}, func(uint64) []uint32 { return nil })
+		require.True(t, ok)
+		return w
+	}
+	for range 3 {
+		w := next(10 * time.Second)
+		require.Equal(t, []uint32{5}, w.Partitions)
+		r.Failed(now, w)
+		w = next(10 * time.Second)
+		require.True(t, w.Routine)
+		require.Empty(t, r.Done(now, w, nil, true, 1<<40, 10))
+	}
+}
+
 // TestRotaResumes: a partition in need that is larger than one comparison is compared
 // piece by piece, one peer in need does not keep the others waiting, and what is noted
 // meanwhile starts over.
