@@ -35,7 +35,8 @@ type ExchangeWork struct {
 }
 
 // A Rota says with whom this node exchanges next, and what: partitions in need first,
-// then whatever is above the horizon, each time with whoever it was longest ago. It reads no clock and holds no data.
+// then whatever is above the horizon, each time with whoever it was longest ago. It reads
+// no clock and holds no data.
 type Rota struct {
 	turn  time.Time // the next exchange is not before
 	peers map[uint64]*rotaPeer
