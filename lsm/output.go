@@ -17,40 +17,75 @@ import (
 const maxTableBytes = 128 << 20
 
 // An output writes records, in order, to one run for each slice. A run goes on in
-// another table when one is large, but never within a token.
+// another table when one is large, but never within a token. While a table is written,
+// the one before it is finished and synced on another goroutine: disk and processor
+// would else wait for each other at the end of each.
 type output struct {
 	t      *Tree
 	level  uint8
-	bytes  uint64   // of the run of one slice, as far as is known; 0: unknown
-	file   vfs.File // of the table being written; nil between tables
-	writer *table.Writer
-	id     uint64
+	bytes  uint64 // of the run of one slice, as far as is known; 0: unknown
 	slice  int
-	run    uint64 // the number of its first table
-	last   uint64 // token
+	run    uint64    // the number of its first table
+	last   uint64    // token
+	now    *building // the table being written; nil between tables
+	before *building // the table being finished; nil for none
 	tables []*tableFile
+}
+
+// building is a table that is not in the tree yet.
+type building struct {
+	file   vfs.File
+	writer *table.Writer
+	manifest.Table
+	// Set by finish, before it closes done.
+	reader *table.Reader
+	err    error
+	done   chan struct{}
+}
+
+// finish completes the table and opens it.
+func (b *building) finish() {
+	defer close(b.done)
+	meta, err := b.writer.Finish()
+	if err == nil {
+		b.Meta = meta
+		b.reader, err = table.Open(b.file, meta)
+	}
+	b.err = err
 }
 
 func (o *output) add(r *Record) error {
 	s := o.t.slice(r.Token)
-	if o.writer != nil && (s != o.slice || r.Token != o.last && o.writer.EstimatedSize() >= o.t.o.maxTableBytes) {
+	if o.now != nil && (s != o.slice || r.Token != o.last && o.now.writer.EstimatedSize() >= o.t.o.maxTableBytes) {
 		if err := o.end(); err != nil {
 			return err
 		}
 	}
 	o.last = r.Token
-	if o.writer == nil {
-		o.id = o.t.number()
-		if len(o.tables) == 0 || s != o.slice {
-			o.slice, o.run = s, o.id
+	if o.now == nil {
+		if err := o.begin(s); err != nil {
+			return err
 		}
-		f, err := o.t.o.FS.Create(o.name())
-		if err != nil {
-			return fmt.Errorf("lsm: creating a table: %w", err)
-		}
-		o.file, o.writer = f, table.NewWriter(f, o.id, o.tableOptions())
 	}
-	return o.writer.Add(r)
+	return o.now.writer.Add(r)
+}
+
+// begin starts a table of slice s.
+func (o *output) begin(s int) error {
+	id := o.t.number()
+	if o.run == 0 || s != o.slice {
+		o.slice, o.run = s, id
+	}
+	f, err := o.t.o.FS.Create(o.name(id))
+	if err != nil {
+		return fmt.Errorf("lsm: creating a table: %w", err)
+	}
+	o.now = &building{
+		file: f, writer: table.NewWriter(f, id, o.tableOptions()),
+		Table: manifest.Table{Meta: table.Meta{ID: id}, Slice: uint32(s), Level: o.level, Run: o.run},
+		done:  make(chan struct{}),
+	}
+	return nil
 }
 
 // tableOptions gives those of the table that is about to be written: upper runs,
@@ -95,31 +130,44 @@ func (o *output) writeAll(m *mem) ([]*tableFile, error) {
 	return o.finish()
 }
 
-func (o *output) name() string { return path.Join(o.t.dir, base.TableName(o.id)) }
+func (o *output) name(id uint64) string { return path.Join(o.t.dir, base.TableName(id)) }
 
-// end finishes the table that is being written.
+// end has the table that is being written finished, after the one before it.
 func (o *output) end() error {
-	meta, err := o.writer.Finish()
-	if err != nil {
+	if err := o.wait(); err != nil {
 		return err
 	}
-	r, err := table.Open(o.file, meta)
-	if err != nil {
-		return err
+	o.before, o.now = o.now, nil
+	go o.before.finish()
+	return nil
+}
+
+// wait waits for the table that is being finished.
+func (o *output) wait() error {
+	b := o.before
+	if b == nil {
+		return nil
 	}
-	f := &tableFile{t: o.t, Table: manifest.Table{Meta: meta, Slice: uint32(o.slice), Level: o.level, Run: o.run}}
-	f.adopt(r, 0)
+	<-b.done
+	if b.err != nil {
+		return b.err
+	}
+	f := &tableFile{t: o.t, Table: b.Table}
+	f.adopt(b.reader, 0)
 	o.tables = append(o.tables, f)
-	o.file, o.writer = nil, nil
+	o.before = nil
 	return nil
 }
 
 // finish makes all tables durable under their names.
 func (o *output) finish() ([]*tableFile, error) {
-	if o.writer != nil {
+	if o.now != nil {
 		if err := o.end(); err != nil {
 			return nil, err
 		}
+	}
+	if err := o.wait(); err != nil {
+		return nil, err
 	}
 	if len(o.tables) > 0 && base.Defences.TableDirSync {
 		if err := o.t.o.FS.SyncDir(o.t.dir); err != nil {
@@ -133,12 +181,16 @@ func (o *output) finish() ([]*tableFile, error) {
 // left to the next Open; so is everything once the tree has failed, because an
 // edit that failed may be in the manifest all the same.
 func (o *output) abandon(err error) error {
+	o.wait() // a table that could not be finished goes like the one being written
 	remove := o.t.failure() == nil
-	if o.file != nil {
-		o.writer.Close()
-		o.file.Close()
+	for _, b := range []*building{o.before, o.now} {
+		if b == nil {
+			continue
+		}
+		b.writer.Close()
+		b.file.Close()
 		if remove {
-			o.t.o.FS.Remove(o.name())
+			o.t.o.FS.Remove(o.name(b.ID))
 		}
 	}
 	for _, f := range o.tables {
