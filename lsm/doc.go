@@ -54,6 +54,10 @@
 // Go heap; writes are written through to what it has. cached.go says why a copy is
 // right.
 //
+// While half of the machine's memory would hold all tables, the first read in each
+// stretch of a table has the system read all of the stretch: after a start the page
+// cache fills at the rate of sequential reads.
+//
 // Readers take no lock but a share of one of the cache's. They hold on to a version, the list of memtables and
 // tables at one instant, and the files of a version stay until it is let go.
 //

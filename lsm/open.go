@@ -72,6 +72,7 @@ func openLocked(dir string, opts Options, lock io.Closer) (*Tree, error) {
 		stopping:    make(chan struct{}),
 		ending:      make(chan struct{}),
 		closeDone:   make(chan struct{}),
+		pageCache:   uint64(opts.FS.Memory() / 2),
 	}
 	t.mu.busy = map[*run]bool{}
 	t.mu.refused = make(chan struct{})

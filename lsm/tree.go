@@ -26,6 +26,7 @@ import (
 type Tree struct {
 	o          Options
 	dir        string
+	pageCache  uint64 // bytes of tables that the system may keep in memory, about
 	cold       string // where cold tables are; empty without Options.ColdDir
 	clock      *vclock.Clock
 	lock       io.Closer

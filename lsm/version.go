@@ -126,6 +126,7 @@ func (f *tableFile) pinned() *opened {
 // adopt makes r the table's reader, with a number of pins, unless there is one:
 // then it gives nil.
 func (f *tableFile) adopt(r *table.Reader, pins int64) *opened {
+	r.ReadAround(f.t.fits)
 	o := &opened{Reader: r, f: f, bytes: int64(r.MemoryBytes())}
 	o.pins.Store(1 + pins)
 	if !f.reader.CompareAndSwap(nil, o) {
@@ -186,12 +187,21 @@ type version struct {
 	refs atomic.Int64 // readers, and one while it is the current version
 	_    [120]byte    // all readers write refs, and read what follows
 	mems []*mem       // newest first; the first one is active
+	// bytes are those of all tables.
+	bytes uint64
 	// slices are the runs of each token slice, highest max dot first.
 	slices [][]*run
 	// damaged is what may be missing from the tables.
 	damaged []Range
 	// dropped are the parts of tables that count as not there, by file number.
 	dropped map[uint64]base.Spans
+}
+
+// fits reports whether the page cache may hold all tables beside what else the
+// machine does.
+func (t *Tree) fits() bool {
+	v := t.version.Load()
+	return v != nil && v.bytes <= t.pageCache
 }
 
 // slice gives the index of a token's slice.
@@ -267,6 +277,7 @@ func (t *Tree) change(f func(v *version)) {
 	}
 	for f := range v.tables() {
 		f.versions.Add(1)
+		v.bytes += f.Bytes
 	}
 	t.mu.versions++
 	t.version.Store(v)

@@ -108,6 +108,8 @@ func (f *faultyFS) Lock(name string) (io.Closer, error) {
 	return f.fs.Lock(name)
 }
 
+func (f *faultyFS) Memory() int64 { return f.fs.Memory() }
+
 func (f *faultyFS) Free(dir string) (int64, error) {
 	if err := f.ask(Op{Kind: OpFree, Name: dir}); err != nil {
 		return 0, err
@@ -184,6 +186,9 @@ func (f *faultyFile) sync(k Kind, do func() error) error {
 
 // WriteBack is no operation of its own: it changes nothing.
 func (f *faultyFile) WriteBack(off, n int64) { f.file.WriteBack(off, n) }
+
+// ReadAhead is no operation of its own: it changes nothing.
+func (f *faultyFile) ReadAhead(off, n int64) { f.file.ReadAhead(off, n) }
 
 func (f *faultyFile) Truncate(size int64) error {
 	return f.fs.do(Op{Kind: OpTruncate, Name: f.name, Len: size}, func() error { return f.file.Truncate(size) })

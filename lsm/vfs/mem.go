@@ -67,6 +67,8 @@ func (m *Mem) Used() int64 {
 }
 
 // Free gives the bytes left of the capacity.
+func (m *Mem) Memory() int64 { return 0 }
+
 func (m *Mem) Free(dir string) (int64, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

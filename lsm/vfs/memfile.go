@@ -62,6 +62,9 @@ func (f *memFile) Truncate(size int64) error {
 // anyhow.
 func (f *memFile) WriteBack(int64, int64) {}
 
+// ReadAhead does nothing: all is in memory.
+func (f *memFile) ReadAhead(int64, int64) {}
+
 // Allocate takes all the space or none.
 func (f *memFile) Allocate(off, n int64) error {
 	f.fs.mu.Lock()

@@ -63,6 +63,7 @@ func (osFS) Stat(name string) (Info, error) {
 	return Info{Size: fi.Size(), Dir: fi.IsDir()}, nil
 }
 
+func (osFS) Memory() int64                  { return memoryBytes() }
 func (osFS) Free(dir string) (int64, error) { return freeBytes(local(dir)) }
 
 // Lock leaves the file in place when it is released: removing it would let two
@@ -165,6 +166,7 @@ func (f *osFile) Close() error              { return osError(f.file.Close()) }
 func (f *osFile) Sync() error               { return osError(f.file.Sync()) }
 func (f *osFile) SyncData() error           { return osError(f.syncData()) }
 func (f *osFile) WriteBack(off, n int64)    { f.writeBack(off, n) }
+func (f *osFile) ReadAhead(off, n int64)    { f.readAhead(off, n) }
 func (f *osFile) Truncate(size int64) error { return osError(f.file.Truncate(size)) }
 
 func (f *osFile) Allocate(off, n int64) error {

@@ -3,6 +3,8 @@ package vfs
 import (
 	"errors"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +42,29 @@ func (f *osFile) writeBack(off, n int64) {
 		// An error stays with the file, for the next fsync to report.
 		_ = unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE)
 	})
+}
+
+func (f *osFile) readAhead(off, n int64) {
+	_ = f.raw.Control(func(fd uintptr) {
+		_ = unix.Fadvise(int(fd), off, n, unix.FADV_WILLNEED)
+	})
+}
+
+// cgroupLimit holds the limit of a container, seen from within, or "max".
+const cgroupLimit = "/sys/fs/cgroup/memory.max"
+
+func memoryBytes() int64 {
+	var s unix.Sysinfo_t
+	if unix.Sysinfo(&s) != nil {
+		return 0
+	}
+	all := int64(uint64(s.Totalram) * uint64(s.Unit))
+	if text, err := os.ReadFile(cgroupLimit); err == nil {
+		if limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
+			all = min(all, limit)
+		}
+	}
+	return all
 }
 
 func (f *osFile) allocate(off, n int64) error {

@@ -8,4 +8,9 @@ func (f *osFile) syncData() error { return f.file.Sync() }
 // writeBack leaves it to the system when to write.
 func (f *osFile) writeBack(int64, int64) {}
 
+// readAhead leaves it to the system what to read.
+func (f *osFile) readAhead(int64, int64) {}
+
+func memoryBytes() int64 { return 0 }
+
 func (f *osFile) allocate(off, n int64) error { return f.grow(off + n) }

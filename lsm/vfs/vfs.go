@@ -36,6 +36,9 @@ type FS interface {
 	// Free gives the bytes that an unprivileged writer may still use on the
 	// volume of dir.
 	Free(dir string) (int64, error)
+	// Memory gives the bytes of memory that this process and the system's cache of
+	// files have together, 0 where that is not known or files are in no cache.
+	Memory() int64
 }
 
 // File is an open file. ReadAt and WriteAt may run concurrently.
@@ -52,6 +55,10 @@ type File interface {
 	// later sync finds little to do. It makes nothing durable, may do nothing, and
 	// may wait for a busy disk; what goes wrong is told by the sync.
 	WriteBack(off, n int64)
+	// ReadAhead asks for [off, off+n) to be brought from the disk into memory, since
+	// it is likely to be read soon. It may do nothing, and does not wait for the
+	// disk unless that is busy; what goes wrong is told by the read.
+	ReadAhead(off, n int64)
 	Truncate(size int64) error
 	// Allocate reserves space for [off, off+n) where the file system can. The
 	// size of the file grows to off+n if it was smaller.

@@ -20,7 +20,13 @@ type Reader struct {
 	filter filter
 	index  index
 	actors []uint64
+	around *around // nil: nothing is read around blocks
 }
+
+// ReadAround has the first Get that reads in a stretch of the file bring all of it
+// into memory, each time that allowed says yes. It is for the Reader's owner, before
+// the first Get.
+func (r *Reader) ReadAround(allowed func() bool) { r.around = newAround(r.meta.Bytes, allowed) }
 
 // Open opens the table that m describes, with which the file must agree. The
 // Reader owns f from then on; after an error f is still the caller's.
@@ -188,6 +194,9 @@ func (r *Reader) Get(token uint64, key []byte, s *Scratch) (base.Record, bool, e
 func (r *Reader) load(i int, s *Scratch) (block, error) {
 	from, to := r.index.offset[i], r.index.offset[i+1]
 	s.stored = resize(s.stored, int(to-from)) // at most maxStoredBytes, and within the file
+	if r.around != nil {
+		r.around.touch(r.f, from)
+	}
 	if err := ReadAt(r.f, r.name, s.stored, int64(from)); err != nil {
 		return block{}, err
 	}

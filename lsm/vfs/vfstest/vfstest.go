@@ -231,6 +231,8 @@ func (s *suite) allocate() {
 	s.NoError(f.Allocate(8192, 4096))
 	f.WriteBack(0, 8)
 	f.WriteBack(1<<40, 1) // behind the end: a hint all the same
+	f.ReadAhead(0, 8)
+	f.ReadAhead(1<<40, 1)
 	size, err := f.Size()
 	s.NoError(err)
 	s.EqualValues(12288, size)
