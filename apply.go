@@ -10,7 +10,6 @@ import (
 
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
-	"example.com/kvstore/transport"
 	"example.com/kvstore/vclock"
 )
 
@@ -124,7 +123,7 @@ func (db *DB) Apply(ctx context.Context, b *Batch, opts ...BatchOption) error {
 }
 
 // arrange checks the writes and says how they go: together, or one by one, and in
-// turns where they are to one key. Causal ones go one by one, and so do all others to
+// turns where they are to one key. Causal and sloppy ones go one by one, and so do all others to
 // the same key, or all there are when alone says so.
 func (m *manyWrite) arrange(b *Batch, alone bool) (together []int, turns [][]int) {
 	var checked []int
@@ -141,7 +140,7 @@ func (m *manyWrite) arrange(b *Batch, alone bool) (together []int, turns [][]int
 			continue
 		}
 		checked = append(checked, i)
-		if _, ok := turn[w.key]; !ok && (w.causal || alone) {
+		if _, ok := turn[w.key]; !ok && (w.causal || w.sloppy || alone) {
 			turn[w.key] = len(turns)
 			turns = append(turns, nil)
 		}
@@ -388,7 +387,7 @@ func (m *manyWrite) finish(v *view, replies <-chan manyAnswer, came int, states 
 				}
 			}
 			if len(owners) > 0 && defences.Hints {
-				m.db.hints.take(x.q, owners, true, transport.Responder{})
+				m.db.hints.take(x.q, owners, true, nil)
 			}
 		}
 	}

@@ -126,6 +126,9 @@ func (db *DB) admitRecord(v *view, b *replica.Batch, r *replica.KeyRecord, own [
 		return lsm.Record{}, replica.Invalid
 	}
 	from := replica.Fresh
+	if b.Counted {
+		from = replica.Counted
+	}
 	if b.Exchanged {
 		from = replica.Exchanged
 		if defences.Promise && !db.horizons.unmoved(own, p) {
@@ -157,11 +160,19 @@ func (db *DB) serveHint(s served) {
 		db.refuse(s.to, replica.ClockSkew)
 		return
 	}
-	if _, err := engineRecord(q.Key, q.Record); err != nil || !v.members(q.Targets) {
+	if _, err := engineRecord(q.Key, q.Record); err != nil || !v.members(q.Targets) || q.Counted && !v.epoch.Sloppy {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
-	db.hints.take(q.Request, q.Targets, false, s.to)
+	done := func(status replica.Status) { db.answer(s.to, status) }
+	switch {
+	case !q.Counted:
+		db.hints.take(q.Request, q.Targets, false, done)
+	case !db.acceptData(v):
+		db.refuse(s.to, replica.NotReady)
+	default:
+		db.hints.count(q.Request, q.Targets, done)
+	}
 }
 
 // serveNeeds notes partitions that this node has to exchange.

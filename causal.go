@@ -33,6 +33,8 @@ type causalWrite struct {
 	// sole refuses the write, with a ConflictError, if another value is there that
 	// seen does not cover.
 	sole bool
+	// sloppy: hints may count.
+	sloppy bool
 	// mutation, if not nil, makes the value, of all that the coordinator holds joined
 	// with base; the write supersedes that.
 	mutation *crdt.Mutation
@@ -69,7 +71,7 @@ func refused(err error) error {
 // long as nothing fails: at a level of this data centre, to the first one there. So does
 // a mutation, which then meets what earlier ones made.
 func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, error) {
-	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
+	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied, sloppy: w.sloppy}
 	deadline, err := db.deadline(ctx)
 	if err != nil {
 		return causalResult{}, qe.fail(err)
@@ -79,6 +81,9 @@ func (db *DB) writeCausal(ctx context.Context, w *causalWrite) (causalResult, er
 		v, err := db.serving()
 		if err != nil {
 			return causalResult{}, qe.fail(err)
+		}
+		if err := v.checkSloppy(w.sloppy); err != nil {
+			return causalResult{}, err
 		}
 		targets, _, err := v.enough(w.key, w.level, &qe, room[:0])
 		if err != nil {
@@ -142,7 +147,10 @@ func (db *DB) coordinate(ctx context.Context, v *view, w *causalWrite, deadline 
 // storeCausal stores a causal write in this node's log first, and once it is synced
 // there, at the other owners (rule: causal-chain).
 func (db *DB) storeCausal(ctx context.Context, v *view, w *causalWrite, deadline time.Time) (causalResult, error) {
-	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
+	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied, sloppy: w.sloppy}
+	if err := v.checkSloppy(w.sloppy); err != nil {
+		return causalResult{}, err
+	}
 	if _, _, err := v.enough(w.key, w.level, &qe, nil); err != nil {
 		return causalResult{}, err
 	}

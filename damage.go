@@ -55,8 +55,10 @@ type damage struct {
 	doubted  bool // all of the directory, since the start
 	// salvaged says that keys of the system may be missing; set by open, then the loop's.
 	salvaged bool
-	// Owned by loop. No record that may be lost has a stamp above asOf.
-	asOf uint64
+	// Owned by loop: the damage that was taken in. No record that may be lost with it has
+	// a stamp above asOf.
+	taken []lsm.Range
+	asOf  uint64
 }
 
 func newDamage(db *DB) *damage {
@@ -64,8 +66,15 @@ func newDamage(db *DB) *damage {
 }
 
 // isolates reports whether this node goes on without what is damaged: if there may be
-// others that have it.
-func (db *DB) isolates() bool { return db.opts.Listen != "" }
+// others that have it, that is if its cluster keeps more than one replica. It is asked
+// before the engine is open.
+func (db *DB) isolates() bool {
+	n := db.opts.N
+	if k, err := db.readIdentity(); err == nil && len(k.chain) > 0 {
+		n = k.chain[len(k.chain)-1].Ring.N()
+	}
+	return db.opts.Listen != "" && n > 1
+}
 
 // open makes the system's keys readable that are left when some were lost. It waits for
 // the engine to set a table aside that is damaged there.
@@ -78,7 +87,7 @@ func (d *damage) open() error {
 			d.salvaged = mark != nil
 			return err
 		}
-		if !d.db.isolates() || !errors.Is(err, lsm.ErrCorrupt) {
+		if !d.db.isolating || !errors.Is(err, lsm.ErrCorrupt) {
 			return err
 		}
 		if parts := d.systemParts(); len(parts) > 0 {
@@ -156,6 +165,9 @@ func (d *damage) mend(v *view) error {
 	<-db.horizons.writing
 	if err != nil {
 		return err
+	}
+	if status, _ := db.hints.raiseFloor(0, true, now().Add(db.opts.MaxRequest)); status != replica.OK {
+		return statusError(status)
 	}
 	if err := db.exchanges.need(v.partitionsWhere(v.owns)); err != nil {
 		return err
@@ -311,6 +323,7 @@ func (d *damage) step() time.Duration {
 // takeIn does, durably, what has to be done before anybody reads what is left.
 func (d *damage) takeIn(v *view) error {
 	db := d.db
+	taken := db.tree.Damaged()
 	lost := d.incomplete(v)
 	partitions := v.partitionsWhere(func(p int) bool { return lost != nil && lost[p] && v.owns(p) })
 	d.asOf = max(db.clock.Clock.Now(), vclock.NewStamp(db.opts.Clock().Add(db.opts.MaxClockOffset)))
@@ -329,6 +342,7 @@ func (d *damage) takeIn(v *view) error {
 		}
 	}
 	if err == nil {
+		d.taken = taken
 		db.metrics.damages.Add(1)
 		db.opts.Events.damaged(DamageInfo{Partitions: len(partitions)})
 	}
@@ -382,7 +396,6 @@ func (v *view) incompleteSets(lost []bool) (sets []ownerSet) {
 func (d *damage) heal(v *view, set ownerSet) error {
 	db := d.db
 	damages := db.horizons.damages.Load()
-	ranges := db.tree.Damaged()
 	m := replica.RoundStep{Step: replica.RoundHeal, Epoch: v.epoch.Number, Owners: set.owners, Horizon: d.asOf, Partitions: bitmap(set.partitions, v.ring.Partitions())}
 	var whole, partial []uint64
 	var absent error
@@ -422,7 +435,7 @@ func (d *damage) heal(v *view, set ownerSet) error {
 			return err
 		}
 	}
-	return d.finish(v, set.partitions, ranges, recorded, damages)
+	return d.finish(v, set.partitions, recorded, damages)
 }
 
 // fetch exchanges with one owner, and lowers recorded to its horizons.
@@ -452,14 +465,18 @@ func (d *damage) fetch(uid uint64, partitions []uint32, heal healing, recorded [
 	}
 }
 
-// finish makes this node a complete owner again, unless more was lost meanwhile.
-func (d *damage) finish(v *view, partitions []uint32, ranges []lsm.Range, recorded []vclock.Dot, damages uint64) error {
+// finish makes this node a complete owner again, unless more was lost or the epoch has
+// changed meanwhile.
+func (d *damage) finish(v *view, partitions []uint32, recorded []vclock.Dot, damages uint64) error {
 	h := d.db.horizons
 	t := h.of(v)
 	h.writing <- struct{}{}
 	defer func() { <-h.writing }()
-	if h.damages.Load() != damages {
+	switch {
+	case h.damages.Load() != damages:
 		return errDamaged
+	case h.db.view.Load().epoch.Number != v.epoch.Number:
+		return errStale // another owner may have joined: see enter
 	}
 	for _, p := range partitions {
 		t.recorded[p].Store(recorded[p].Stamp)
@@ -471,7 +488,7 @@ func (d *damage) finish(v *view, partitions []uint32, ranges []lsm.Range, record
 		return engineError(err)
 	}
 	var parts []lsm.Range
-	for _, r := range ranges {
+	for _, r := range d.taken {
 		for _, p := range partitions {
 			if part := v.within(r, int(p)); part.Lo <= part.Hi {
 				parts = append(parts, part)

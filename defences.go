@@ -26,6 +26,9 @@ type defenceSet struct {
 	// Hints for owners that missed a write (I3): joined with those there are, kept
 	// over a restart, until the owner has just this.
 	Hints, HintJoin, HintLoad, HintStamps, HintAck bool
+	// Hints that count: refused without room for them; no horizon is above the floor of
+	// any member (I1).
+	CountedRoom, HintFloor bool
 	// Exchange between owners (I3).
 	Exchange bool
 	// Yield: hints and exchanges go slower while clients' writes are slow.
@@ -52,6 +55,7 @@ var defences = defenceSet{
 	BatchStatus: true,
 	Fence:       true,
 	Hints:       true, HintJoin: true, HintLoad: true, HintStamps: true, HintAck: true,
+	CountedRoom: true, HintFloor: true,
 	Exchange: true, Yield: true,
 	Rounds: true, AllOwners: true, Merge: true, Purge: true, Promise: true, Late: true,
 	Incomplete: true, HealQuorum: true, HealPromise: true, HealDrop: true, OldCopy: true,

@@ -153,6 +153,7 @@ type QuorumError struct {
 	kind    error
 	cause   error // in words, where the kind says less
 	outcome Outcome
+	sloppy  bool // hints may stand in for owners that are down
 }
 
 // A ConflictError says that a write was given up because of values that it had

@@ -67,10 +67,10 @@ func (r *roundTrip) Complete(_ uint64, body []byte, err error) {
 // forward lets owner t coordinate w. It gives the newest epoch that was heard of,
 // if that is above epoch.
 func (db *DB) forward(ctx context.Context, v *view, t *target, w *causalWrite, deadline time.Time, epoch uint64) (causalResult, uint64, error) {
-	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
+	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied, sloppy: w.sloppy}
 	q := replica.CausalRequest{
 		Request: replica.Request{To: t.uid, Epoch: v.epoch.Number, Stamp: db.clock.Now(), Key: bytesOf(w.key)},
-		Level:   uint8(w.level), Tombstone: w.value.Tombstone, Sole: w.sole, Deadline: w.value.Deadline, Seen: w.seen, Value: w.value.Value,
+		Level:   uint8(w.level), Tombstone: w.value.Tombstone, Sole: w.sole, Sloppy: w.sloppy, Deadline: w.value.Deadline, Seen: w.seen, Value: w.value.Value,
 	}
 	if w.mutation != nil {
 		q.Mutation, q.Base = w.mutation.Append(nil), w.base
@@ -149,7 +149,7 @@ func (db *DB) serveForward(s served) {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
-	w := &causalWrite{op: opPut, key: string(q.Key), level: Consistency(q.Level), seen: q.Seen, sole: q.Sole, from: s.from,
+	w := &causalWrite{op: opPut, key: string(q.Key), level: Consistency(q.Level), seen: q.Seen, sole: q.Sole, sloppy: q.Sloppy, from: s.from,
 		value: vclock.Sibling{Tombstone: q.Tombstone, Deadline: q.Deadline, Value: bytes.Clone(q.Value)}}
 	if q.Mutation != nil {
 		m, err := crdt.DecodeMutation(q.Mutation)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,7 +13,6 @@ import (
 
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
-	"example.com/kvstore/transport"
 	"example.com/kvstore/vclock"
 )
 
@@ -35,8 +35,13 @@ const (
 // replays them when the owner is back. One loop owns the state and is the only
 // one to write their keys; others leave events in its inbox.
 //
-// A hint is never counted towards a level. It is deleted only when the owner has
-// the record durably, or refused it for good.
+// A hint is deleted only when the owner has the record durably, or refused it for good.
+//
+// Hints count towards a level where the cluster was formed with Options.SloppyQuorum
+// and the write is Sloppy. Such a hint is refused when there is no room, is taken only
+// above the floor, and lies above the floor for as long as it is here. Invariant: no
+// horizon is above any member's floor. So no owner forgets the tombstone of an older
+// write, or refuses the newer one, while it is on its way.
 type hints struct {
 	db   *DB
 	kick chan struct{} // capacity 1: wakes the loop
@@ -51,6 +56,11 @@ type hints struct {
 	handoff *replica.Handoff
 	marked  map[replica.Mark]bool // those on disk
 	passes  map[uint64]*hintPass  // by target
+	floor   uint64                // a stamp, durable
+	// low is below or at the lowest stamp of the counted hints that are here; unsure says
+	// that there may be fewer of them by now.
+	low    uint64
+	unsure bool
 
 	// pending is a snapshot for Status, by target.
 	pending atomic.Pointer[map[uint64]HintStatus]
@@ -72,12 +82,23 @@ type hintEvent struct {
 	rec     replica.KeyRecord
 	targets []uint64 // the owners
 	epoch   uint64
-	route   bool                // to a fallback, if there is one
-	to      transport.Responder // waits for the hints to be durable; may be zero
+	route   bool                 // to a fallback, if there is one
+	counted bool                 // refused, where others are replaced by a mark
+	refused replica.Status       // why, by then
+	done    func(replica.Status) // told when the hints are durable; may be nil
+
+	raise *floorRaise // instead
 
 	batch *hintBatch // answered
 	reply replica.BatchReply
 	err   error
+}
+
+// A floorRaise asks for a higher floor.
+type floorRaise struct {
+	to    uint64
+	again bool // the one there is may have been lost from the disk
+	done  func(status replica.Status, floor uint64)
 }
 
 // A hintBatch is on its way to a target, hints or marks.
@@ -86,7 +107,9 @@ type hintBatch struct {
 	target uint64
 	keys   [][]byte // in the system key space
 	stamps []uint64 // of the hints there when they were read
-	marks  []replica.Mark
+	// counted says that they all are.
+	counted bool
+	marks   []replica.Mark
 }
 
 // A hintPass walks once over all hints for one target.
@@ -105,7 +128,7 @@ type storedHint struct {
 
 func newHints(db *DB) *hints {
 	h := &hints{db: db, kick: make(chan struct{}, 1), handoff: replica.NewHandoff(db.opts.HintBytes),
-		marked: map[replica.Mark]bool{}, passes: map[uint64]*hintPass{}}
+		marked: map[replica.Mark]bool{}, passes: map[uint64]*hintPass{}, low: math.MaxUint64}
 	h.mu.marks = map[replica.Mark]bool{}
 	h.pending.Store(&map[uint64]HintStatus{})
 	return h
@@ -113,6 +136,13 @@ func newHints(db *DB) *hints {
 
 // load counts what an earlier start left.
 func (h *hints) load() error {
+	var err error
+	if h.floor, err = h.db.sys.uint64(sysHintFloor); err != nil {
+		return err
+	}
+	if h.db.damage.salvaged { // it may be lost
+		h.floor = max(h.floor, vclock.NewStamp(h.db.opts.Clock().Add(h.db.opts.MaxClockOffset)))
+	}
 	for rec, err := range h.db.tree.Scan(systemToken, systemToken) {
 		if err != nil {
 			return err
@@ -122,6 +152,10 @@ func (h *hints) load() error {
 		}
 		if hint, err := replica.DecodeHint(rec.Key, rec.Value); err == nil {
 			h.handoff.Kept(hint.Target, 1, int64(len(rec.Key)+len(rec.Value)))
+			if hint.Counted {
+				h.low = min(h.low, lowestStamp(&hint.KeyRecord))
+				h.db.fence.data.Store(true)
+			}
 		} else if mark, err := replica.DecodeMark(rec.Key); err == nil {
 			h.marked[mark] = true
 			h.handoff.Marked(mark.Target, 1)
@@ -139,35 +173,126 @@ func (h *hints) missed(request []byte, owners []uint64) {
 		return
 	}
 	if q, err := replica.DecodeWrite(request); err == nil {
-		h.take(q, owners, true, transport.Responder{})
+		h.take(q, owners, true, nil)
 	}
 }
 
 // take hands hints to the loop, or marks the partition where too many wait.
-func (h *hints) take(q replica.Request, owners []uint64, route bool, to transport.Responder) {
+func (h *hints) take(q replica.Request, owners []uint64, route bool, done func(replica.Status)) {
+	h.put(q, hintEvent{route: route, targets: owners, done: done})
+}
+
+// count hands counted hints to the loop. done gets OK when they are durable.
+func (h *hints) count(q replica.Request, owners []uint64, done func(replica.Status)) {
+	h.put(q, hintEvent{counted: true, targets: owners, done: done})
+}
+
+func (h *hints) put(q replica.Request, e hintEvent) {
 	v := h.db.view.Load()
 	if v == nil {
-		h.db.refuse(to, replica.NotReady)
+		e.finish(replica.NotReady)
 		return
 	}
-	e := hintEvent{to: to, route: route, targets: owners, epoch: v.epoch.Number}
+	e.epoch = v.epoch.Number
 	e.rec = replica.KeyRecord{Key: bytes.Clone(q.Key), Record: q.Record}
 	e.rec.Value = bytes.Clone(q.Record.Value)
 	h.mu.Lock()
 	full := h.mu.bytes+e.rec.Size() > hintQueueBytes
-	if full {
-		for _, uid := range owners {
-			h.mu.marks[h.db.markOf(uid, q.Key)] = true
-		}
-	} else {
+	switch {
+	case !full:
 		h.mu.in = append(h.mu.in, e)
 		h.mu.bytes += e.rec.Size()
+	case !e.counted:
+		for _, uid := range e.targets {
+			h.mu.marks[h.db.markOf(uid, q.Key)] = true
+		}
 	}
 	h.mu.Unlock()
 	if full {
-		h.db.refuse(to, replica.Overloaded)
+		e.finish(replica.Overloaded)
 	}
 	h.wake()
+}
+
+// finish tells who waits.
+func (e *hintEvent) finish(status replica.Status) {
+	if e.done != nil {
+		e.done(status)
+	}
+}
+
+// raiseFloor raises the floor to a stamp, or as far as the counted hints that are here
+// allow, durably, and gives it. It waits until then, at most.
+func (h *hints) raiseFloor(to uint64, again bool, until time.Time) (status replica.Status, floor uint64) {
+	type answer struct {
+		status replica.Status
+		floor  uint64
+	}
+	raised := make(chan answer, 1)
+	h.mu.Lock()
+	h.mu.in = append(h.mu.in, hintEvent{raise: &floorRaise{to, again, func(s replica.Status, floor uint64) { raised <- answer{s, floor} }}})
+	h.mu.Unlock()
+	h.wake()
+	timeout := time.NewTimer(until.Sub(now()))
+	defer timeout.Stop()
+	select {
+	case a := <-raised:
+		return a.status, a.floor
+	case <-timeout.C:
+		return replica.Overloaded, 0
+	case <-h.db.stop:
+		return replica.NotReady, 0
+	}
+}
+
+// lift raises the floor.
+func (h *hints) lift(r *floorRaise) {
+	if h.unsure {
+		if err := h.findLow(); err != nil {
+			r.done(errorStatus(err), 0)
+			return
+		}
+	}
+	most := uint64(math.MaxUint64)
+	if h.low < most {
+		most = h.low - 1
+	}
+	if to := min(r.to, most); to > h.floor || r.again {
+		to = max(to, h.floor)
+		if err := h.db.sys.set(number(sysHintFloor, to)); err != nil {
+			r.done(errorStatus(err), 0)
+			return
+		}
+		h.floor = to
+	}
+	r.done(replica.OK, min(h.floor, most))
+}
+
+// findLow looks for the lowest counted hint that is here.
+func (h *hints) findLow() error {
+	low := uint64(math.MaxUint64)
+	for rec, err := range h.db.tree.Scan(systemToken, systemToken) {
+		if err != nil {
+			return err
+		}
+		if rec.Kind != lsm.Value {
+			continue
+		}
+		if hint, err := replica.DecodeHint(rec.Key, rec.Value); err == nil && hint.Counted {
+			low = min(low, lowestStamp(&hint.KeyRecord))
+		}
+	}
+	h.low, h.unsure = low, false
+	return nil
+}
+
+// lowestStamp is that of the record's lowest dot, 0 if that cannot be told.
+func lowestStamp(r *replica.KeyRecord) uint64 {
+	rec, err := engineRecord(r.Key, r.Record)
+	if err != nil {
+		return 0
+	}
+	return rec.Min.Stamp
 }
 
 // markOf is the mark of a key's partition for a target. There is a view.
@@ -213,7 +338,7 @@ func (q *hintQuestion) Complete(_ uint64, body []byte, err error) {
 		}
 	}
 	r := q.event.rec
-	q.h.take(replica.Request{Key: r.Key, Record: r.Record}, q.event.targets, false, transport.Responder{})
+	q.h.take(replica.Request{Key: r.Key, Record: r.Record}, q.event.targets, false, nil)
 }
 
 func (h *hints) wake() {
@@ -293,8 +418,11 @@ func (h *hints) step() {
 		return cmp.Or(bytes.Compare(a.rec.Key, b.rec.Key), a.rec.Dot.Compare(b.rec.Dot))
 	})
 	var kept []*hintEvent
+	var raises []*floorRaise
 	for i := range in {
 		switch e := &in[i]; {
+		case e.raise != nil:
+			raises = append(raises, e.raise)
 		case e.batch != nil:
 			h.answered(e)
 		case !e.route || !h.route(e):
@@ -302,6 +430,9 @@ func (h *hints) step() {
 		}
 	}
 	h.keep(kept, marks)
+	for _, r := range raises { // after what was taken above the floor so far
+		h.lift(r)
+	}
 	for !h.db.stopped() {
 		target, credit, ok := h.handoff.Due(now(), h.reachable)
 		if !ok {
@@ -352,7 +483,12 @@ func (h *hints) keep(in []*hintEvent, marks map[replica.Mark]bool) {
 			if uid == h.db.uid {
 				continue // what the own disk did not take it does not take as a hint
 			}
-			if !h.add(&g, &replica.Hint{Target: uid, Epoch: e.epoch, KeyRecord: e.rec}) {
+			status := h.add(&g, &replica.Hint{Target: uid, Epoch: e.epoch, Counted: e.counted, KeyRecord: e.rec})
+			switch {
+			case status == replica.OK:
+			case e.counted && defences.CountedRoom:
+				e.refused = status
+			default:
 				marks[h.db.markOf(uid, e.rec.Key)] = true
 			}
 		}
@@ -370,7 +506,7 @@ func (h *hints) keep(in []*hintEvent, marks map[replica.Mark]bool) {
 			for _, k := range g.kept {
 				h.handoff.Kept(k.target, -k.hints, -k.bytes)
 			}
-			status, marks = errorStatus(err), nil
+			status, marks, h.unsure = errorStatus(err), nil, true
 		} else {
 			h.db.metrics.hintsKept.Add(uint64(len(g.kept)))
 		}
@@ -382,7 +518,10 @@ func (h *hints) keep(in []*hintEvent, marks map[replica.Mark]bool) {
 		}
 	}
 	for _, e := range in {
-		h.db.answer(e.to, status)
+		if e.counted && cmp.Or(e.refused, status) == replica.OK {
+			h.db.metrics.hintsCounted.Add(1)
+		}
+		e.finish(cmp.Or(e.refused, status))
 	}
 }
 
@@ -395,11 +534,12 @@ func sortedMarks(marks map[replica.Mark]bool) []replica.Mark {
 	return out
 }
 
-// add puts a hint into the group. It reports false when there is no room for it.
-func (h *hints) add(g *hintGroup, hint *replica.Hint) bool {
+// add puts a hint into the group. It says why when it cannot: there is no room for it, or
+// it would be a counted one that is not above the floor.
+func (h *hints) add(g *hintGroup, hint *replica.Hint) replica.Status {
 	key := hint.StoreKey()
 	if len(key) > lsm.MaxKeyBytes {
-		return false
+		return replica.Invalid
 	}
 	var old lsm.Record
 	i, again := g.at[string(key)]
@@ -408,7 +548,7 @@ func (h *hints) add(g *hintGroup, hint *replica.Hint) bool {
 	} else {
 		var err error
 		if old, _, err = h.db.tree.ReadToken(systemToken, key); err != nil {
-			return false
+			return errorStatus(err)
 		}
 	}
 	count, before := 1, int64(0)
@@ -417,19 +557,27 @@ func (h *hints) add(g *hintGroup, hint *replica.Hint) bool {
 		if kept, err := replica.DecodeHint(old.Key, old.Value); err == nil && defences.HintJoin {
 			joined, err := replica.Join(kept.Record, hint.Record)
 			if err != nil {
-				return false
+				return replica.Invalid
 			}
-			if joined.Same(kept.Record) {
-				return true
+			counted := kept.Counted || hint.Counted
+			if joined.Same(kept.Record) && counted == kept.Counted {
+				return replica.OK
 			}
-			hint.Record = joined
+			hint.Record, hint.Counted = joined, counted
+		}
+	}
+	low := uint64(math.MaxUint64)
+	if hint.Counted {
+		if low = lowestStamp(&hint.KeyRecord); low <= h.floor && defences.HintFloor {
+			return replica.Behind
 		}
 	}
 	value := hint.StoreValue()
 	delta := int64(len(key)+len(value)) - before
 	if !h.handoff.Admit(hint.Target, delta) {
-		return false
+		return replica.Overloaded
 	}
+	h.low = min(h.low, low)
 	h.handoff.Kept(hint.Target, count, delta)
 	g.kept = append(g.kept, struct {
 		target uint64
@@ -442,7 +590,7 @@ func (h *hints) add(g *hintGroup, hint *replica.Hint) bool {
 		g.at[string(key)] = len(g.batch)
 		g.put(key, old.Max.Stamp+1, lsm.Value, value)
 	}
-	return true
+	return replica.OK
 }
 
 func (g *hintGroup) put(key []byte, stamp uint64, kind lsm.Kind, value []byte) {
@@ -508,10 +656,11 @@ func (h *hints) fill(b *hintBatch, q *replica.Batch, credit int) bool {
 				h.drop(b.target)
 				break
 			}
-			if len(q.Records) > 0 && size+s.Size() > credit {
+			if len(q.Records) > 0 && (size+s.Size() > credit || s.Counted != q.Counted) {
 				pass.held = s
 				return true
 			}
+			q.Counted, b.counted = s.Counted, s.Counted
 			size += s.Size()
 			q.Records = append(q.Records, s.KeyRecord)
 			b.keys, b.stamps = append(b.keys, s.key), append(b.stamps, s.stamp)
@@ -591,10 +740,10 @@ func (h *hints) answered(e *hintEvent) {
 	var size int64
 	refused := false
 	for i, key := range b.keys {
-		switch e.reply.Statuses[i] {
-		case replica.OK:
+		switch status := e.reply.Statuses[i]; {
+		case status == replica.OK:
 			h.db.metrics.hintsDelivered.Add(1)
-		case replica.Behind, replica.Invalid, replica.NotOwner: // for good
+		case status == replica.Behind, !b.counted && (status == replica.Invalid || status == replica.NotOwner): // for good
 			h.db.metrics.hintsRefused.Add(1)
 		default:
 			refused = true
@@ -605,6 +754,7 @@ func (h *hints) answered(e *hintEvent) {
 			g.put(key, old.Max.Stamp+1, lsm.Tombstone, nil)
 			hints++
 			size += int64(len(old.Key) + len(old.Value))
+			h.unsure = h.unsure || b.counted
 		}
 	}
 	for _, m := range b.marks {

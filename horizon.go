@@ -192,6 +192,21 @@ const (
 	maxRounds = 1024
 )
 
+// do does what a RoundStep asks for.
+func (h *horizons) do(m *replica.RoundStep, until time.Time) replica.Reply {
+	v := h.db.view.Load()
+	switch {
+	case m.Step != replica.RoundFloor:
+		return replica.Reply{Status: h.step(m, until)}
+	case m.Epoch != v.epoch.Number:
+		return replica.Reply{Status: replica.Stale}
+	case !v.epoch.Sloppy:
+		return replica.Reply{Status: replica.Invalid}
+	}
+	status, floor := h.db.hints.raiseFloor(m.Horizon, false, until)
+	return replica.Reply{Status: status, Dot: vclock.Dot{Stamp: floor}}
+}
+
 // step does one step of a round. It waits for the disk, and to merge for the others,
 // but then not longer than until.
 func (h *horizons) step(m *replica.RoundStep, until time.Time) replica.Status {
@@ -417,7 +432,11 @@ func raise(numbers []atomic.Uint64, partitions []uint32, to uint64) {
 
 // persist makes the numbers of some partitions durable. writing is held.
 func (h *horizons) persist(t *horizonTable, partitions []uint32) error {
-	var settings []setting
+	return h.db.sys.set(h.settings(t, partitions, func(p int) uint64 { return t.recorded[p].Load() })...)
+}
+
+// settings are the keys with the numbers of some partitions, ascending.
+func (h *horizons) settings(t *horizonTable, partitions []uint32, recorded func(p int) uint64) (settings []setting) {
 	for i, p := range partitions {
 		chunk := int(p) / horizonChunk
 		if i > 0 && int(partitions[i-1])/horizonChunk == chunk {
@@ -427,34 +446,46 @@ func (h *horizons) persist(t *horizonTable, partitions []uint32) error {
 		var b []byte
 		for q := first; q < min(first+horizonChunk, len(t.promised)); q++ {
 			b = binary.LittleEndian.AppendUint64(b, t.promised[q].Load())
-			b = binary.LittleEndian.AppendUint64(b, t.recorded[q].Load())
+			b = binary.LittleEndian.AppendUint64(b, recorded(q))
 		}
 		settings = append(settings, setting{horizonKey(chunk), b})
 	}
-	return h.db.sys.set(settings...)
+	return settings
 }
 
-// enter makes v the view. Where it has an owner that was none before, the horizon
-// begins anew: that node promised nothing so far, and it joined without data, so there
-// is nothing that it could bring back.
-func (h *horizons) enter(v *view) {
-	if old, t := h.db.view.Load(), h.table.Load(); old != nil && t != nil && old.epoch.Number != v.epoch.Number {
-		gained := v.partitionsWhere(func(p int) bool {
+// enter makes v, which has another epoch than the view so far, the view. keep makes the
+// epoch durable, with more settings in the same batch. Where the epoch has an owner that
+// was none before, the horizon begins anew: that node promised nothing so far, and it
+// joined without data, so there is nothing that it could bring back.
+func (h *horizons) enter(v *view, keep func(more []setting) error) error {
+	h.writing <- struct{}{}
+	defer func() { <-h.writing }()
+	var gained []uint32
+	old, t := h.db.view.Load(), h.table.Load()
+	if old != nil && t != nil {
+		gained = v.partitionsWhere(func(p int) bool {
 			before := old.ownersOf(p)
 			return slices.ContainsFunc(v.ownersOf(p), func(uid uint64) bool { return !slices.Contains(before, uid) })
 		})
-		if len(gained) > 0 {
-			h.writing <- struct{}{}
-			defer func() { <-h.writing }()
-			for _, p := range gained {
-				t.recorded[p].Store(0)
-				t.purgeable[p].Store(0)
-			}
-			if err := h.persist(t, gained); err != nil {
-				h.db.opts.Logger.Error("kvstore: horizons cannot be kept", "err", err)
-			}
-		}
 	}
+	if err := keep(h.settings(t, gained, func(p int) uint64 {
+		if _, anew := slices.BinarySearch(gained, uint32(p)); anew {
+			return 0
+		}
+		return t.recorded[p].Load()
+	})); err != nil {
+		return err
+	}
+	for _, p := range gained {
+		t.recorded[p].Store(0)
+		t.purgeable[p].Store(0)
+	}
+	h.show(v)
+	return nil
+}
+
+// show makes v the view.
+func (h *horizons) show(v *view) {
 	if old := h.db.view.Swap(v); old != nil {
 		close(old.replaced)
 	}

@@ -46,6 +46,7 @@ type DB struct {
 	sessions  *sessions
 	horizons  *horizons
 	damage    *damage
+	isolating bool // without what is damaged: see isolates
 
 	view   atomic.Pointer[view] // nil until the first epoch is known
 	gate   *gate                // the callers' calls
@@ -158,6 +159,8 @@ func (db *DB) checkFormed(o *Options) error {
 	case o == nil || v == nil:
 	case o.N != 0 && o.N != v.ring.N():
 		return invalid("Options.N is %d, but the cluster was formed with %d, which cannot change; leave N out", o.N, v.ring.N())
+	case o.SloppyQuorum && !v.epoch.Sloppy:
+		return invalid("Options.SloppyQuorum is set, but the cluster was formed without it, which cannot change; leave SloppyQuorum out")
 	case o.Partitions != 0 && o.Partitions != v.ring.Partitions():
 		return invalid("Options.Partitions is %d, but the cluster was formed with %d, which cannot change; leave Partitions out", o.Partitions, v.ring.Partitions())
 	}
@@ -171,6 +174,7 @@ func (db *DB) open(dir string) error {
 	} else if err != nil {
 		return invalid("%s cannot be the data directory: %w", dir, err)
 	}
+	db.isolating = db.isolates()
 	tree, err := lsm.Open(path.Join(dir, "data"), &lsm.Options{
 		FS:   db.opts.FS,
 		Sync: db.opts.Sync,
@@ -188,7 +192,7 @@ func (db *DB) open(dir string) error {
 		Horizon: db.horizons.purge,
 		ColdDir: db.opts.ColdDir, ColdAfter: db.opts.ColdAfter,
 		// Others have the data too, if there are others.
-		Isolate:             db.isolates(),
+		Isolate:             db.isolating,
 		OnDamage:            db.damage.found,
 		ScrubBytesPerSecond: scrubRate,
 	})
@@ -207,7 +211,7 @@ func (db *DB) open(dir string) error {
 		return openError(dir, err)
 	}
 	for _, err := range tree.Scan(0, systemToken-1) {
-		if err != nil && !(db.isolates() && errors.Is(err, lsm.ErrCorrupt)) {
+		if err != nil && !(db.isolating && errors.Is(err, lsm.ErrCorrupt)) {
 			return openError(dir, err)
 		}
 		db.fence.data.Store(true)
@@ -347,7 +351,7 @@ func (db *DB) meet(dir string) error {
 		for i := range cluster {
 			cluster[i] = byte(draw.Uint32())
 		}
-		first, err := topology.Bootstrap(cluster, db.opts.Cluster, self, db.opts.Partitions, db.opts.N, false)
+		first, err := topology.Bootstrap(cluster, db.opts.Cluster, self, db.opts.Partitions, db.opts.N, db.opts.SloppyQuorum)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}

@@ -171,6 +171,21 @@ func (ttlOption) putOption() {}
 // one millisecond; finer parts are dropped.
 func TTL(d time.Duration) PutOption { return ttlOption(d) }
 
+type sloppyOption uint8
+
+// Sloppy lets a Put or Delete count hints: for each owner that is down another member
+// keeps the write, durably, and counts towards the level in its place, until it has
+// handed the write over. So writes go on where fewer owners are up than the level needs.
+// Reads do not ask those members: what was written is not lost, but may not be seen at
+// any level before it was handed over.
+//
+// It needs a cluster that was formed with Options.SloppyQuorum; elsewhere it is
+// ErrInvalid. A causal write needs one live owner all the same, which coordinates it.
+const Sloppy sloppyOption = 1
+
+func (sloppyOption) putOption()    {}
+func (sloppyOption) deleteOption() {}
+
 type replacesOption struct{ version Version }
 
 // Replaced gives v, for those who keep a record of calls (kvtest does).

@@ -250,12 +250,23 @@ func (m *members) carryOut(e topology.Effects) error {
 		}
 		settings = append(settings, setting{epochKey(ep.Number), b})
 	}
-	if len(settings) > 0 {
-		if err := m.db.sys.set(settings...); err != nil {
-			return fmt.Errorf("kvstore: keep the cluster's state: %w", engineError(err))
+	keep := func(more []setting) error {
+		if settings = append(settings, more...); len(settings) == 0 {
+			return nil
 		}
+		return m.db.sys.set(settings...)
 	}
-	if n := len(e.Learned); n > 0 {
+	var err error
+	n := len(e.Learned)
+	if n > 0 {
+		err = m.db.horizons.enter(m.view(e.Learned[n-1]), keep)
+	} else {
+		err = keep(nil)
+	}
+	if err != nil {
+		return fmt.Errorf("kvstore: keep the cluster's state: %w", engineError(err))
+	}
+	if n > 0 {
 		m.current = e.Learned[n-1]
 		m.publish()
 		if err := m.db.keepIdentity(m.agent.Chain(0)); err != nil {
@@ -391,7 +402,6 @@ func (m *members) publish() {
 	if e == nil {
 		return
 	}
-	states := map[string]gossip.Member{}
 	if m.gossip != nil {
 		if e.Number != m.told {
 			m.told = e.Number
@@ -399,10 +409,18 @@ func (m *members) publish() {
 			m.gossip.SetSeeds(m.meetAt(e))
 		}
 		all := m.gossip.Members()
-		for _, g := range all {
+		m.states.Store(&all)
+	}
+	m.db.horizons.show(m.view(e))
+}
+
+// view is an epoch, with what is known of its members.
+func (m *members) view(e *topology.Epoch) *view {
+	states := map[string]gossip.Member{}
+	if m.gossip != nil {
+		for _, g := range m.gossip.Members() {
 			states[g.ID] = g
 		}
-		m.states.Store(&all)
 	}
 	v := &view{epoch: e, ring: e.Ring, replaced: make(chan struct{})}
 	for _, n := range e.Ring.Nodes() {
@@ -416,7 +434,7 @@ func (m *members) publish() {
 		}
 		v.nodes = append(v.nodes, node)
 	}
-	m.db.horizons.enter(v)
+	return v
 }
 
 // meetAt is where gossip looks for company: the seeds, and where the members were

@@ -18,6 +18,7 @@ type counters struct {
 	servedReads, servedWrites   atomic.Uint64
 	servedRecords               atomic.Uint64
 	hintsKept, hintsDelivered   atomic.Uint64
+	hintsCounted                atomic.Uint64
 	hintsRefused, hintsDropped  atomic.Uint64
 	forwards, forwarded         atomic.Uint64
 	updates, reruns             atomic.Uint64
@@ -74,6 +75,9 @@ type Metrics struct {
 	// reached them; HintsRefused came too late to matter, or the node will never
 	// take them. HintsDropped could not be stored.
 	HintsKept, HintsDelivered, HintsRefused, HintsDropped uint64
+	// HintsCounted are those that this node kept in the place of an owner, for a Sloppy
+	// write.
+	HintsCounted uint64
 	// Exchanges are comparisons with other owners that this node asked for, and
 	// FailedExchanges those of them that were not finished. Their messages had
 	// ExchangeBytes; they found ExchangeTokens tokens different, and brought
@@ -106,7 +110,8 @@ func (db *DB) Metrics() Metrics {
 		Restamps: c.restamps.Load(), WriteBacks: c.writeBacks.Load(), SpareReads: c.spareReads.Load(),
 		ServedReads: c.servedReads.Load(), ServedWrites: c.servedWrites.Load(), ServedRecords: c.servedRecords.Load(),
 		HintsKept: c.hintsKept.Load(), HintsDelivered: c.hintsDelivered.Load(), HintsRefused: c.hintsRefused.Load(), HintsDropped: c.hintsDropped.Load(),
-		Updates: c.updates.Load(), Reruns: c.reruns.Load(), Forwards: c.forwards.Load(), ServedForwards: c.forwarded.Load(), ServedBatches: c.servedBatches.Load(),
+		HintsCounted: c.hintsCounted.Load(),
+		Updates:      c.updates.Load(), Reruns: c.reruns.Load(), Forwards: c.forwards.Load(), ServedForwards: c.forwarded.Load(), ServedBatches: c.servedBatches.Load(),
 		ServedDigests: c.servedDigests.Load(), DigestMisses: c.digestMisses.Load(),
 		Engine: db.tree.Metrics(),
 	}

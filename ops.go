@@ -83,6 +83,8 @@ func (db *DB) checkPut(w *pendingWrite, opts []PutOption) error {
 				return invalid("TTL is %v; use at least 1ms", time.Duration(o))
 			}
 			w.rec.Deadline = db.opts.Clock().Add(time.Duration(o)).UnixMilli()
+		case sloppyOption:
+			w.sloppy = true
 		case replacesOption:
 			w.causal, w.replaces, w.seen = true, true, o.version.seen
 		}
@@ -111,6 +113,8 @@ func (w *pendingWrite) deleteOptions(opts []DeleteOption) {
 			if o != Default {
 				w.level = o
 			}
+		case sloppyOption:
+			w.sloppy = true
 		case replacesOption:
 			w.causal, w.replaces, w.seen = true, true, o.version.seen
 		}
@@ -128,6 +132,7 @@ type pendingWrite struct {
 	seen             vclock.Version
 	above            vclock.Dot // a plain write is stamped above it
 	tried            bool       // owners may have it under an earlier dot
+	sloppy           bool       // hints may count
 }
 
 // enter begins a caller's call. db.gate.leave must follow, unless it fails.
@@ -222,14 +227,14 @@ func (db *DB) writeSeen(ctx context.Context, w *pendingWrite) (Version, error) {
 		}
 		w.seen = it.Version.seen
 	}
-	out, err := db.writeCausal(ctx, &causalWrite{op: w.op, key: w.key, level: w.level, seen: w.seen,
+	out, err := db.writeCausal(ctx, &causalWrite{op: w.op, key: w.key, level: w.level, seen: w.seen, sloppy: w.sloppy,
 		value: vclock.Sibling{Tombstone: w.rec.Tombstone, Deadline: w.rec.Deadline, Value: w.rec.Value}})
 	return Version{out.version}, err
 }
 
 // writeAll sends the write until it is acknowledged under one dot.
 func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
-	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied}
+	qe := QuorumError{Op: w.op, Key: w.key, Level: w.level, outcome: NotApplied, sloppy: w.sloppy}
 	deadline, err := db.deadline(ctx)
 	if err != nil {
 		return Version{}, qe.fail(err)
@@ -245,6 +250,9 @@ func (db *DB) writeAll(ctx context.Context, w *pendingWrite) (Version, error) {
 		v, err := db.serving()
 		if err != nil {
 			return Version{}, qe.fail(err)
+		}
+		if err := v.checkSloppy(w.sloppy); err != nil {
+			return Version{}, err
 		}
 		targets, need, err := v.enough(w.key, w.level, &qe, room[:0])
 		if err != nil {

@@ -79,6 +79,9 @@ type Options struct {
 	// the number of nodes. Only the node that bootstraps sets it; Open refuses
 	// another one for a member.
 	N int
+	// SloppyQuorum allows Sloppy writes, which count hints. It is set as N is. Tombstones
+	// are then forgotten only while all members are up, not only a key's owners.
+	SloppyQuorum bool
 	// Read and Write are the levels of calls that name none; default Quorum.
 	Read, Write Consistency
 	// Conflicts says what becomes of values written concurrently: LastWriterWins
@@ -335,7 +338,7 @@ func (o Options) String() string {
 	}{
 		{"NodeID", e.NodeID}, {"Cluster", e.Cluster}, {"Listen", e.Listen}, {"Advertise", e.Advertise},
 		{"Zone", e.Zone}, {"DataCenter", e.DataCenter}, {"Seeds", e.Seeds}, {"Bootstrap", e.Bootstrap},
-		{"N", e.N}, {"Read", e.Read}, {"Write", e.Write}, {"Conflicts", e.Conflicts}, {"Partitions", e.Partitions}, {"Weight", e.Weight}, {"Proxy", e.Proxy},
+		{"N", e.N}, {"SloppyQuorum", e.SloppyQuorum}, {"Read", e.Read}, {"Write", e.Write}, {"Conflicts", e.Conflicts}, {"Partitions", e.Partitions}, {"Weight", e.Weight}, {"Proxy", e.Proxy},
 		{"Sync", e.Sync}, {"MemoryBytes", e.MemoryBytes}, {"HintBytes", e.HintBytes}, {"ColdDir", e.ColdDir}, {"ColdAfter", e.ColdAfter}, {"MaxKeyBytes", e.MaxKeyBytes}, {"MaxValueBytes", e.MaxValueBytes},
 		{"MaxClockOffset", e.MaxClockOffset}, {"MaxRequest", e.MaxRequest}, {"GossipInterval", e.GossipInterval},
 		{"SuspectAfter", e.SuspectAfter}, {"ClusterKey", len(e.ClusterKey) > 0}, {"TLS", e.TLS != nil}, {"Seed", e.Seed},

@@ -81,6 +81,16 @@ func (h *horizons) drive(v *view, set ownerSet) error {
 			return errDown
 		}
 	}
+	if v.epoch.Sloppy && defences.HintFloor {
+		m.Step = replica.RoundFloor
+		for i := range v.nodes {
+			reply, err := h.ask(v.nodes[i].uid, m)
+			if err != nil {
+				return fmt.Errorf("the floor of %s: %w", v.nodes[i].id, err)
+			}
+			m.Horizon = min(m.Horizon, reply.Dot.Stamp)
+		}
+	}
 	for _, m.Step = range []byte{replica.RoundPromise, replica.RoundMerge, replica.RoundRecord} {
 		for _, uid := range inTurn {
 			err := h.tell(uid, m)
@@ -98,34 +108,41 @@ func (h *horizons) drive(v *view, set ownerSet) error {
 
 // tell has one owner do one step.
 func (h *horizons) tell(uid uint64, m replica.RoundStep) error {
+	_, err := h.ask(uid, m)
+	return err
+}
+
+// ask has one member do one step, and gives its answer.
+func (h *horizons) ask(uid uint64, m replica.RoundStep) (replica.Reply, error) {
 	m.To, m.Stamp = uid, h.db.clock.Now()
 	deadline := now().Add(h.db.opts.MaxRequest)
 	if uid == h.db.uid {
-		if status := h.step(&m, deadline); status != replica.OK {
-			return statusError(status)
+		reply := h.do(&m, deadline)
+		if reply.Status != replica.OK {
+			return reply, statusError(reply.Status)
 		}
-		return nil
+		return reply, nil
 	}
 	p := h.db.reach(uid)
 	if p == nil {
-		return errDown
+		return replica.Reply{}, errDown
 	}
 	a := &answerWait{ready: make(chan struct{})}
 	if err := p.Call(replica.OpRound, deadline, m.Append(nil), nil, a, 0); err != nil {
-		return sendError(err)
+		return replica.Reply{}, sendError(err)
 	}
 	if err := h.await(a, uid, m.Epoch); err != nil {
-		return err
+		return replica.Reply{}, err
 	}
 	reply, err := replica.DecodeReply(a.body)
 	if err != nil {
-		return err
+		return reply, err
 	}
 	h.db.heed(&reply, p)
 	if reply.Status != replica.OK {
-		return statusError(reply.Status)
+		return reply, statusError(reply.Status)
 	}
-	return nil
+	return reply, nil
 }
 
 // await waits for an owner's answer. News that leave the epoch as it is, and the owner
@@ -167,6 +184,8 @@ func (db *DB) serveRound(s served) {
 		return
 	}
 	if db.admitNode(&replica.Request{To: m.To, Epoch: m.Epoch, Stamp: m.Stamp}, s) != nil {
-		db.answer(s.to, db.horizons.step(&m, s.deadline))
+		p := db.horizons.do(&m, s.deadline)
+		p.Stamp, p.Epoch = db.clock.Now(), db.view.Load().epoch.Number
+		s.to.Reply(p.AppendHead(nil), nil)
 	}
 }

@@ -78,6 +78,8 @@ func seededBugs() []seededBug {
 		{name: "rounds without a merge", find: awhileAway, off: &d.Merge, backups: roundsAlone, rule: "K1", seed: 1},
 		{name: "deletes are forgotten at once", find: awhileAway, off: &d.Purge, backups: []*bool{&d.Hints}, rule: "K1", seed: 1},
 		{name: "what comes late is taken", find: lateHint, off: &d.Promise, rule: "K1", seed: 1},
+		{name: "counted hints without room", find: sloppyApart, off: &d.CountedRoom, set: func(o *kvstore.Options) { o.HintBytes = 600 }, rule: "K1", seed: 1},
+		{name: "rounds do not heed counted hints", find: sloppyApart, off: &d.HintFloor, rule: "K1", seed: 1},
 		{name: "a causal write brings back what it had read", find: forgotten, off: &d.Late, rule: "K1", seed: 1},
 	}
 }

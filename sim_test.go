@@ -79,6 +79,8 @@ type crowd struct {
 	// first is the number of the first client: they differ between crowds.
 	first int
 	think time.Duration // on average between calls
+	// sloppy lets writes count hints.
+	sloppy bool
 }
 
 // start lets n clients begin.
@@ -116,10 +118,18 @@ func (w *crowd) call(ctx context.Context, draw *rand.Rand, n *kvtest.Node, key s
 		}
 	case p < 92:
 		kind = check.Put
-		_, err = n.Put(ctx, key, check.Value(key, id, 40+draw.IntN(2000)))
+		var opts []kvstore.PutOption
+		if w.sloppy {
+			opts = append(opts, kvstore.Sloppy)
+		}
+		_, err = n.Put(ctx, key, check.Value(key, id, 40+draw.IntN(2000)), opts...)
 	default:
 		kind = check.Delete
-		err = n.Delete(ctx, key)
+		var opts []kvstore.DeleteOption
+		if w.sloppy {
+			opts = append(opts, kvstore.Sloppy)
+		}
+		err = n.Delete(ctx, key, opts...)
 	}
 	return kind, err
 }

@@ -20,17 +20,18 @@ const systemToken = math.MaxUint64
 
 // Keys of the system key space. Described in lsm/FORMAT.md.
 const (
-	sysNode     = "node/id"        // text
-	sysUID      = "node/uid"       // 8 bytes: identity of the directory
-	sysBoots    = "node/boots"     // 8 bytes: starts so far
-	sysCausal   = "node/causal"    // 8 bytes: the present actor of causal writes
-	sysSalvaged = "node/salvaged"  // 1 byte: some of these keys may be missing
-	sysCluster  = "cluster/name"   // text
-	sysCeiling  = "clock/ceiling"  // 8 bytes: no stamp above it was issued
-	sysTopology = "topology/state" // the agent's, opaque
-	sysEpoch    = "epoch/"         // + number, 20 decimal digits: topology.Epoch
-	sysExchange = "exchange/"      // + partition, 5 decimal digits, 8 bytes: the epoch in which the need was noted
-	sysHorizon  = "horizon/"       // + partition / 64, 5 decimal digits: (promised 8, recorded 8)*
+	sysNode      = "node/id"         // text
+	sysUID       = "node/uid"        // 8 bytes: identity of the directory
+	sysBoots     = "node/boots"      // 8 bytes: starts so far
+	sysCausal    = "node/causal"     // 8 bytes: the present actor of causal writes
+	sysSalvaged  = "node/salvaged"   // 1 byte: some of these keys may be missing
+	sysCluster   = "cluster/name"    // text
+	sysCeiling   = "clock/ceiling"   // 8 bytes: no stamp above it was issued
+	sysTopology  = "topology/state"  // the agent's, opaque
+	sysEpoch     = "epoch/"          // + number, 20 decimal digits: topology.Epoch
+	sysHintFloor = "node/hint-floor" // 8 bytes: see hints.floor
+	sysExchange  = "exchange/"       // + partition, 5 decimal digits, 8 bytes: the epoch in which the need was noted
+	sysHorizon   = "horizon/"        // + partition / 64, 5 decimal digits: (promised 8, recorded 8)*
 	// replica.HintPrefix and replica.MarkPrefix: what is kept for other nodes.
 )
 

@@ -166,7 +166,7 @@ func (u *updating) write(ctx context.Context, it Item, w *pendingWrite) (wrote I
 		return Item{}, false, ErrClosed
 	}
 	defer u.db.gate.leave()
-	out, err := u.db.writeCausal(ctx, &causalWrite{op: opUpdate, key: u.key, level: w.level, seen: it.Version.seen, sole: true,
+	out, err := u.db.writeCausal(ctx, &causalWrite{op: opUpdate, key: u.key, level: w.level, seen: it.Version.seen, sole: true, sloppy: w.sloppy,
 		value: vclock.Sibling{Deadline: w.rec.Deadline, Value: w.rec.Value}})
 	var conflict *ConflictError
 	if errors.As(err, &conflict) && conflict.outcome == NotApplied {

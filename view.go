@@ -99,6 +99,9 @@ func (v *view) enough(key string, level Consistency, qe *QuorumError, dst []targ
 func (v *view) enoughAt(p int, level Consistency, qe *QuorumError, dst []target) ([]target, replica.Need, error) {
 	targets, _ := v.targets(dst, p)
 	need, err := level.need(targets)
+	if qe.sloppy {
+		v.standIn(p, level, targets)
+	}
 	if err == nil && level.local() && qe.reads() {
 		targets = slices.DeleteFunc(targets, func(t target) bool { return !t.near })
 		need = replica.Need{Count: need.Total()}
@@ -106,7 +109,7 @@ func (v *view) enoughAt(p int, level Consistency, qe *QuorumError, dst []target)
 	var dead uint64
 	qe.Required, qe.Alive = need.Total(), 0
 	for i := range targets {
-		if targets[i].dead {
+		if targets[i].dead && targets[i].standIn == nil {
 			dead |= 1 << i
 		} else {
 			qe.Alive++
@@ -119,6 +122,44 @@ func (v *view) enoughAt(p int, level Consistency, qe *QuorumError, dst []target)
 		return nil, need, qe.fail(err)
 	}
 	return targets, need, nil
+}
+
+// standIn finds, for each owner that is down, another live member to keep a counted hint
+// for it: the next one of the preference list, this node after them, in the owner's data
+// centre where the level counts by data centre. Each stands in for one owner, so that
+// there are as many copies as the level counts.
+func (v *view) standIn(p int, level Consistency, targets []target) {
+	if !slices.ContainsFunc(targets, func(t target) bool { return t.dead }) {
+		return
+	}
+	owners := v.ring.Owners(p)
+	free := v.ring.AppendPreference(nil, p)[len(owners):]
+	if self := v.self(); self >= 0 && !slices.Contains(owners, self) && !slices.Contains(free, self) {
+		free = append(free, self)
+	}
+	grouped := level.local() || level == EachQuorum
+	for i := range targets {
+		t := &targets[i]
+		if !t.dead {
+			continue
+		}
+		n := slices.IndexFunc(free, func(i int32) bool {
+			n := &v.nodes[i]
+			return (n.peer == nil || !n.dead && n.peer.Up()) && (!grouped || n.centre == t.centre)
+		})
+		if n >= 0 {
+			t.standIn = &v.nodes[free[n]]
+			free = slices.Delete(free, n, n+1)
+		}
+	}
+}
+
+// checkSloppy refuses a sloppy write where no hint may count.
+func (v *view) checkSloppy(sloppy bool) error {
+	if sloppy && !v.epoch.Sloppy {
+		return invalid("Sloppy, but the cluster was formed without Options.SloppyQuorum")
+	}
+	return nil
 }
 
 // firstOwnersFirst orders the targets of partition p as every node does: the live

@@ -57,6 +57,8 @@ type target struct {
 	centre string
 	// dead says that the failure detector or the connection has given it up.
 	dead bool
+	// standIn, if not nil, keeps a counted hint instead of a dead owner.
+	standIn *viewNode
 }
 
 // An answer is one owner's part in the call.
@@ -90,7 +92,11 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 	}
 	for i := range c.targets {
 		t := &c.targets[i]
-		if t.peer == nil {
+		switch {
+		case t.standIn != nil:
+			c.standIn(v, i, key, rec, deadline)
+			continue
+		case t.peer == nil:
 			c.self = i
 			continue
 		}
@@ -121,6 +127,32 @@ func (c *writeCall) write(v *view, key []byte, rec replica.Record, targets []tar
 		c.value, c.acknowledged = append(c.value[:0], rec.Value...), true
 	}
 	return out
+}
+
+// standIn has a counted hint kept in the place of owner i.
+func (c *writeCall) standIn(v *view, i int, key []byte, rec replica.Record, deadline time.Time) {
+	n := c.targets[i].standIn
+	q := replica.HintRequest{Targets: []uint64{c.targets[i].uid}, Counted: true,
+		Request: replica.Request{To: n.uid, Epoch: v.epoch.Number, Stamp: c.db.clock.Now(), Key: key, Record: rec}}
+	c.refs.Add(1)
+	var err error
+	switch {
+	case n.peer != nil:
+		if err = n.peer.Call(replica.OpHint, deadline, q.AppendHead(nil), rec.Value, c, uint64(i)); err != nil {
+			err = sendError(err)
+		}
+	case c.db.acceptData(v):
+		c.db.hints.count(q.Request, q.Targets, func(s replica.Status) {
+			c.answer(i, replica.Reply{Status: s})
+			c.release()
+		})
+	default:
+		err = ErrNotReady
+	}
+	if err != nil {
+		c.fail(i, err, false)
+		c.release()
+	}
 }
 
 // writeSelf hands the record to the own log.
@@ -257,7 +289,11 @@ func (c *writeCall) Complete(tag uint64, body []byte, err error) {
 		c.fail(int(tag), err, true)
 		return
 	}
-	c.db.heed(&p, c.targets[tag].peer)
+	from := c.targets[tag].peer
+	if n := c.targets[tag].standIn; n != nil {
+		from = n.peer
+	}
+	c.db.heed(&p, from)
 	c.answer(int(tag), p)
 }
 
@@ -390,8 +426,8 @@ func (c *writeCall) release() {
 func (c *writeCall) hint() {
 	var missed []uint64
 	for i, t := range c.targets {
-		switch err := c.mu.owners[i].err; err {
-		case nil, errSuperseded, errBehind:
+		switch err := c.mu.owners[i].err; {
+		case err == nil, t.standIn == nil && (err == errSuperseded || err == errBehind):
 		default:
 			missed = append(missed, t.uid)
 		}

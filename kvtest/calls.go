@@ -203,6 +203,10 @@ func (r *recorded) read(it kvstore.Item) {
 
 // option notes what an option of a write says.
 func (r *recorded) option(o any) {
+	if o == any(kvstore.Sloppy) { // reads may not see it
+		r.Strict = false
+		return
+	}
 	switch o := o.(type) {
 	case kvstore.Consistency:
 		r.Strict = intersects(o)

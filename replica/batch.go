@@ -33,13 +33,16 @@ type Batch struct {
 	// Exchanged records were asked for in the receiver's Session, by an owner that
 	// holds them; others are hints.
 	Exchanged bool
-	Session   uint64
-	Records   []KeyRecord
+	// Counted hints were counted towards their writes' levels.
+	Counted bool
+	Session uint64
+	Records []KeyRecord
 }
 
 const (
 	batchHead     = 8 + 8 + 8 + 8 + 1 + 2
 	flagExchanged = 1 << 0
+	flagCounted   = 1 << 1
 )
 
 // Append encodes the batch.
@@ -51,6 +54,9 @@ func (b *Batch) Append(dst []byte) []byte {
 	flags := byte(0)
 	if b.Exchanged {
 		flags |= flagExchanged
+	}
+	if b.Counted {
+		flags |= flagCounted
 	}
 	dst = append(dst, flags)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(b.Records)))
@@ -69,7 +75,7 @@ func appendKeyRecord(dst []byte, r *KeyRecord) []byte {
 
 // DecodeBatch decodes a batch. Keys and values alias b.
 func DecodeBatch(b []byte) (Batch, error) {
-	if len(b) < batchHead || b[32]&^flagExchanged != 0 {
+	if len(b) < batchHead || b[32]&^(flagExchanged|flagCounted) != 0 {
 		return Batch{}, ErrMalformed
 	}
 	d := Batch{
@@ -78,6 +84,7 @@ func DecodeBatch(b []byte) (Batch, error) {
 		Stamp:     binary.LittleEndian.Uint64(b[16:]),
 		Session:   binary.LittleEndian.Uint64(b[24:]),
 		Exchanged: b[32]&flagExchanged != 0,
+		Counted:   b[32]&flagCounted != 0,
 	}
 	n := int(binary.LittleEndian.Uint16(b[33:]))
 	if n == 0 || n > BatchRecords {

@@ -22,7 +22,7 @@ func drawKeyRecord(t *rapid.T) replica.KeyRecord {
 // sent, and every cut of them is refused.
 func TestBatchRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := replica.Batch{To: 1, Epoch: 2, Stamp: 3, Session: 4, Exchanged: rapid.Bool().Draw(t, "exchanged"),
+		b := replica.Batch{To: 1, Epoch: 2, Stamp: 3, Session: 4, Exchanged: rapid.Bool().Draw(t, "exchanged"), Counted: rapid.Bool().Draw(t, "counted"),
 			Records: rapid.SliceOfN(rapid.Custom(drawKeyRecord), 1, 5).Draw(t, "records")}
 		bytes := b.Append(nil)
 		size := 35
@@ -38,7 +38,7 @@ func TestBatchRoundTrip(t *testing.T) {
 			require.ErrorIs(t, err, replica.ErrMalformed)
 		}
 
-		h := replica.Hint{Target: rapid.Uint64().Draw(t, "target"), Epoch: 7, KeyRecord: b.Records[0]}
+		h := replica.Hint{Target: rapid.Uint64().Draw(t, "target"), Epoch: 7, Counted: b.Counted, KeyRecord: b.Records[0]}
 		hint, err := replica.DecodeHint(h.StoreKey(), h.StoreValue())
 		require.NoError(t, err)
 		require.Equal(t, h, hint)
@@ -51,7 +51,7 @@ func TestBatchRoundTrip(t *testing.T) {
 		_, err = replica.DecodeHint(m.StoreKey(), h.StoreValue())
 		require.Error(t, err)
 
-		q := replica.HintRequest{Targets: []uint64{1, h.Target}, Request: replica.Request{To: 4, Epoch: 5, Stamp: 6, Key: h.Key, Record: h.Record}}
+		q := replica.HintRequest{Targets: []uint64{1, h.Target}, Counted: b.Counted, Request: replica.Request{To: 4, Epoch: 5, Stamp: 6, Key: h.Key, Record: h.Record}}
 		bytes = append(q.AppendHead(nil), h.Value...)
 		ask, err := replica.DecodeHintRequest(bytes)
 		require.NoError(t, err)

@@ -47,6 +47,7 @@ const (
 	causalReplyHead = 1 + 1 + 1 + 1 + 1 + 2
 	flagSole        = 1 << 1 // of a causal request, beside flagTomb
 	flagMutation    = 1 << 2 // likewise
+	flagSloppy      = 1 << 3 // likewise
 	mutationHead    = 4      // its length
 
 	// MaxVersionBytes bounds the text of the version that a causal write names:
@@ -68,6 +69,8 @@ type CausalRequest struct {
 	Tombstone bool
 	// Sole: refuse the write if it would leave another value beside it.
 	Sole bool
+	// Sloppy: hints may stand in for owners that are down.
+	Sloppy bool
 	// Deadline is when the value expires, as in a Record.
 	Deadline int64
 	// Seen is what the write supersedes.
@@ -106,6 +109,9 @@ func (q *CausalRequest) AppendHead(dst []byte) ([]byte, error) {
 	if q.Sole {
 		flags |= flagSole
 	}
+	if q.Sloppy {
+		flags |= flagSloppy
+	}
 	if q.Mutation != nil {
 		flags |= flagMutation
 	}
@@ -126,11 +132,11 @@ func DecodeCausal(b []byte) (CausalRequest, error) {
 	if err != nil {
 		return CausalRequest{}, err
 	}
-	if len(rest) < causalHead || rest[1]&^(flagTomb|flagSole|flagMutation) != 0 || head.Repair {
+	if len(rest) < causalHead || rest[1]&^(flagTomb|flagSole|flagMutation|flagSloppy) != 0 || head.Repair {
 		return CausalRequest{}, ErrMalformed
 	}
 	flags := rest[1]
-	q := CausalRequest{Request: head, Level: rest[0], Tombstone: flags&flagTomb != 0, Sole: flags&flagSole != 0,
+	q := CausalRequest{Request: head, Level: rest[0], Tombstone: flags&flagTomb != 0, Sole: flags&flagSole != 0, Sloppy: flags&flagSloppy != 0,
 		Deadline: int64(binary.LittleEndian.Uint64(rest[2:]))}
 	n := int(binary.LittleEndian.Uint16(rest[10:]))
 	if rest = rest[causalHead:]; len(rest) < n || q.Seen.UnmarshalText(rest[:n]) != nil {

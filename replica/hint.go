@@ -14,6 +14,8 @@ type Hint struct {
 	Target uint64
 	// Epoch is the one in which the write was acknowledged.
 	Epoch uint64
+	// Counted: it was counted towards the write's level, in the place of the owner.
+	Counted bool
 	KeyRecord
 }
 
@@ -23,6 +25,7 @@ const (
 	MarkPrefix = "mark/"
 
 	hintKeyHead = len(HintPrefix) + 16 + 1
+	hintHead    = 8 + 1
 )
 
 // StoreKey is the hint's key in the system key space: one for each target and key,
@@ -35,22 +38,26 @@ func (h *Hint) StoreKey() []byte {
 
 // StoreValue is the hint's value there.
 //
-//	epoch 8 | flags 1 | stamp 8 | actor 8 | deadline 8 | value (the rest)
+//	epoch 8 | counted 1 | flags 1 | stamp 8 | actor 8 | deadline 8 | value (the rest)
 func (h *Hint) StoreValue() []byte {
-	b := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+recordHead+len(h.Value)), h.Epoch)
-	return append(appendRecordHead(b, h.Record), h.Value...)
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, hintHead+recordHead+len(h.Value)), h.Epoch)
+	counted := byte(0)
+	if h.Counted {
+		counted = 1
+	}
+	return append(appendRecordHead(append(b, counted), h.Record), h.Value...)
 }
 
 // DecodeHint is the reverse of StoreKey and StoreValue. The hint aliases both.
 func DecodeHint(key, value []byte) (Hint, error) {
 	target, rest, ok := cutTarget(key, HintPrefix)
-	if !ok || len(rest) == 0 || len(value) < 8 {
+	if !ok || len(rest) == 0 || len(value) < hintHead || value[8] > 1 {
 		return Hint{}, ErrMalformed
 	}
-	h := Hint{Target: target, Epoch: binary.LittleEndian.Uint64(value)}
+	h := Hint{Target: target, Epoch: binary.LittleEndian.Uint64(value), Counted: value[8] == 1}
 	h.Key = rest
 	var err error
-	if h.Record, err = decodeRecord(value[8:]); err == nil && !h.Found() {
+	if h.Record, err = decodeRecord(value[hintHead:]); err == nil && !h.Found() {
 		err = ErrMalformed
 	}
 	return h, err
@@ -91,15 +98,23 @@ func cutTarget(key []byte, prefix string) (target uint64, rest []byte, ok bool) 
 
 // A HintRequest asks a fallback to keep hints of one write.
 //
-//	count 1 | target 8 … | write request
+//	count 1, and 128 if they are counted | target 8 … | write request
 type HintRequest struct {
 	Targets []uint64
+	// Counted: the write's level counts them, each in the place of its target.
+	Counted bool
 	Request
 }
 
+const flagCountedHint = 128
+
 // AppendHead encodes the request up to the value, which the caller sends after it.
 func (q *HintRequest) AppendHead(dst []byte) []byte {
-	dst = append(dst, byte(len(q.Targets)))
+	head := byte(len(q.Targets))
+	if q.Counted {
+		head |= flagCountedHint
+	}
+	dst = append(dst, head)
 	for _, t := range q.Targets {
 		dst = binary.LittleEndian.AppendUint64(dst, t)
 	}
@@ -108,11 +123,14 @@ func (q *HintRequest) AppendHead(dst []byte) []byte {
 
 // DecodeHintRequest decodes a HintRequest. Key and value alias b.
 func DecodeHintRequest(b []byte) (HintRequest, error) {
-	if len(b) == 0 || b[0] == 0 || int(b[0]) > MaxOwners || len(b) < 1+8*int(b[0]) {
+	if len(b) == 0 {
 		return HintRequest{}, ErrMalformed
 	}
-	var q HintRequest
-	n := int(b[0])
+	q := HintRequest{Counted: b[0]&flagCountedHint != 0}
+	n := int(b[0] &^ flagCountedHint)
+	if n == 0 || n > MaxOwners || len(b) < 1+8*n {
+		return HintRequest{}, ErrMalformed
+	}
 	for b = b[1:]; len(q.Targets) < n; b = b[8:] {
 		q.Targets = append(q.Targets, binary.LittleEndian.Uint64(b))
 	}

@@ -58,6 +58,9 @@ const (
 	WrittenBack
 	// Exchanged: from an owner that held it when it was asked.
 	Exchanged
+	// Counted: a hint that was counted. No round has a horizon that covers one which is
+	// on its way, whatever was promised besides.
+	Counted
 )
 
 // A Judgement is what an owner does with a record.
@@ -84,6 +87,8 @@ func (h Horizon) Judge(from Source, lo, hi vclock.Dot, gone bool) Judgement {
 		return Refuse // deletes too: ignored, they would be acknowledged and stored nowhere
 	case gone && hi.Stamp <= h.Recorded:
 		return Ignore
+	case from == Counted && lo.Stamp > h.Recorded:
+		return Take
 	case from == Exchanged || lo.Stamp > h.Promised:
 		return Take
 	}

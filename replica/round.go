@@ -14,11 +14,17 @@ import "encoding/binary"
 // RoundHeal belongs to no round: an owner that lost data asks the others to promise, up
 // to what it may have acknowledged, before it exchanges with them. Each does; the answer
 // is Damaged if it lacks data of these partitions itself.
+//
+// Where hints may count, every member, owner or not, is asked with RoundFloor before a
+// round: it takes no counted hint any more at or below the floor that it answers with in
+// Dot, which is the horizon that it was asked for or lies below all counted hints that it
+// still has. The round's horizon is the lowest floor.
 const (
 	RoundPromise = 1
 	RoundMerge   = 2
 	RoundRecord  = 3
 	RoundHeal    = 4
+	RoundFloor   = 5
 )
 
 // A RoundStep asks one owner to do one step.
@@ -48,7 +54,7 @@ func (r *RoundStep) Append(dst []byte) []byte {
 
 // DecodeRoundStep decodes what Append made. Partitions alias b.
 func DecodeRoundStep(b []byte) (RoundStep, error) {
-	if len(b) < 42 || b[0] < RoundPromise || b[0] > RoundHeal {
+	if len(b) < 42 || b[0] < RoundPromise || b[0] > RoundFloor {
 		return RoundStep{}, ErrMalformed
 	}
 	u := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }

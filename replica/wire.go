@@ -231,8 +231,8 @@ type Reply struct {
 	Stamp uint64
 	// Epoch is the replica's.
 	Epoch uint64
-	// Dot is set for Superseded, and for an OK read without a record: then it is the
-	// replica's horizon.
+	// Dot is set for Superseded, for an OK read without a record, where it is the
+	// replica's horizon, and for an OK RoundFloor.
 	Dot vclock.Dot
 	// Record is set for an OK read.
 	Record Record

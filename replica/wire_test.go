@@ -70,7 +70,7 @@ func TestCausalRoundTrip(t *testing.T) {
 		seen := vclock.Version{Past: past, Own: vclock.Dot{Stamp: 100, Actor: 4}}
 		q := replica.CausalRequest{
 			Request: replica.Request{To: 1, Epoch: 2, Stamp: 3, Key: []byte("key")},
-			Level:   rapid.Byte().Draw(t, "level"), Sole: rapid.Bool().Draw(t, "sole"), Deadline: rapid.Int64().Draw(t, "deadline"),
+			Level:   rapid.Byte().Draw(t, "level"), Sole: rapid.Bool().Draw(t, "sole"), Sloppy: rapid.Bool().Draw(t, "sloppy"), Deadline: rapid.Int64().Draw(t, "deadline"),
 			Seen: seen, Value: rapid.SliceOf(rapid.Byte()).Draw(t, "value"),
 		}
 		if len(q.Value) == 0 {
@@ -85,6 +85,7 @@ func TestCausalRoundTrip(t *testing.T) {
 		got, err := replica.DecodeCausal(append(head, q.Body()...))
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(q.Body(), got.Body()) && q.Seen.Equal(got.Seen))
+		require.Equal(t, q.Sloppy, got.Sloppy)
 		require.Equal(t, q.Mutation, got.Mutation)
 		require.Equal(t, q.Base.Dot, got.Base.Dot)
 		again, err := got.AppendHead(nil)
