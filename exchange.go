@@ -137,6 +137,18 @@ func (s *shot) upTo(hi uint64) {
 // not: what is left comes with the next one, so that no request outlasts MaxRequest.
 func (db *DB) soon() time.Time { return now().Add(db.opts.MaxRequest / 4) }
 
+// leave leaves out the tokens that are not kept.
+func (s *shot) leave(kept func(token uint64) bool) {
+	n := 0
+	for i, token := range s.tokens {
+		if kept(token) {
+			s.tokens[n], s.digests[n] = token, s.digests[i]
+			n++
+		}
+	}
+	s.tokens, s.digests = s.tokens[:n], s.digests[:n]
+}
+
 // take scans the own records of a comparison. Where there are more than maxCompared,
 // or more than can be read until then, it lowers the end of the range. read is how
 // many it looked at.
@@ -393,6 +405,11 @@ func (x *conversation) open(c *comparison, bits []byte) (*shot, replica.Exchange
 		}
 		c.Range = opened.Shape.Range
 		own.upTo(c.Hi)
+		if len(opened.Lost) > 0 {
+			lost, compared := within(opened.Lost, c.compared), c.compared
+			c.compared = func(p int) bool { return compared(p) && !lost(p) }
+			own.leave(func(token uint64) bool { return c.compared(x.v.ring.Partition(token)) })
+		}
 		return own, opened, nil
 	}
 	return nil, replica.ExchangeOpened{}, fmt.Errorf("kvstore: %d different horizons in one exchange", maxOpens)

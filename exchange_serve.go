@@ -216,6 +216,9 @@ func (db *DB) serveOpen(s served) {
 		db.refuse(s.to, p.Status)
 		return
 	}
+	if built.lost != nil && !built.rest {
+		p.Lost = bitmap(v.partitionsWhere(func(p int) bool { return built.lost[p] }), v.ring.Partitions())
+	}
 	p.Root, p.Shape = built.tree.Root(), built.tree.Shape()
 	db.sessions.fill(id, built)
 	s.to.Reply(p.Append(nil), nil)

@@ -3,6 +3,9 @@ package kvstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -261,4 +264,43 @@ func actorOf(t *testing.T, v kvstore.Version) uint64 {
 	require.NoError(t, seen.UnmarshalText(text))
 	require.NotZero(t, seen.Past.Floor.Actor)
 	return seen.Past.Floor.Actor
+}
+
+// TestOnlyReplica: where a cluster keeps one replica, nobody can give back what is lost:
+// Open fails, rather than to go on without it.
+func TestOnlyReplica(t *testing.T) {
+	dir := t.TempDir()
+	open := func(n int) (*kvstore.DB, error) {
+		return kvstore.Open(dir, &kvstore.Options{Listen: "127.0.0.1:0", N: n})
+	}
+	db, err := open(1)
+	require.NoError(t, err)
+	require.NoError(t, db.Ready(ctx))
+	for i := range 100 {
+		_, err := db.Put(ctx, fmt.Sprint("key", i), []byte("value"))
+		require.NoError(t, err)
+	}
+	require.NoError(t, kvstore.Flush(db))
+	require.NoError(t, db.Close())
+	names, err := filepath.Glob(filepath.Join(kvstore.DataDir(dir), "*.table"))
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		for i := 0; i < len(b); i += 32 {
+			b[i] ^= 4
+		}
+		require.NoError(t, os.WriteFile(name, b, 0o600))
+	}
+	for _, n := range []int{1, 0} { // 0: it is the cluster's that counts
+		db, err = open(n)
+		if err == nil {
+			db.Close()
+		}
+		require.ErrorIs(t, err, kvstore.ErrCorrupt)
+	}
+	names, err = filepath.Glob(filepath.Join(kvstore.DataDir(dir), "*.table"))
+	require.NoError(t, err)
+	require.NotEmpty(t, names, "nothing was set aside")
 }

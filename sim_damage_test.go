@@ -222,6 +222,34 @@ func TestSimDamagedAndApart(t *testing.T) {
 	})
 }
 
+// TestSimDamagedExchange: what a damaged owner lacks is not sent to it with each routine
+// exchange, for as long as it cannot heal.
+func TestSimDamagedExchange(t *testing.T) {
+	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		const keys = 300
+		fillTables(c, keys)
+		for _, name := range tables(c, 1) {
+			rot(c, 1, name)
+		}
+		meet(c, 1, keys)
+		c.Partition([]int{2}) // without it node 1 cannot heal
+		time.Sleep(30 * time.Second)
+		before := [2]kvstore.Metrics{c.Node(0).DB().Metrics(), c.Node(1).DB().Metrics()}
+		time.Sleep(time.Minute)
+		require.NotZero(c.T, incomplete(c))
+		for i, b := range before {
+			m := c.Node(i).DB().Metrics()
+			require.NotEqual(c.T, b.Exchanges, m.Exchanges)
+			require.Equal(c.T, b.ExchangedSent+b.ExchangedReceived, m.ExchangedSent+m.ExchangedReceived)
+			require.Less(c.T, (m.ExchangeBytes-b.ExchangeBytes)/(m.Exchanges-b.Exchanges), uint64(4<<10), "bytes of an exchange")
+		}
+		c.Heal()
+		c.Settle()
+		heal(c, time.Minute)
+		c.Check()
+	})
+}
+
 func stateOf(e kvstore.Explanation, node string) string {
 	for _, r := range e.Replicas {
 		if r.Node == node {

@@ -172,7 +172,7 @@ func LowerFloors(floors []vclock.Dot, runs []FloorRun) {
 
 // An ExchangeOpened answers an OpenExchange.
 //
-//	reply head | session 8 | root 16 | shape 17 | runs 4 | (count 4 | floor 8+8)*
+//	reply head | session 8 | root 16 | shape 17 | runs 4 | (count 4 | floor 8+8)* | partitions, a bit each, or nothing
 type ExchangeOpened struct {
 	Reply
 	Session uint64 // 0: the floors are lower than the asker's, who opens again
@@ -180,13 +180,16 @@ type ExchangeOpened struct {
 	Shape   merkle.Shape // ends where the answerer's records do, at Hi or below
 	// Floors are the answerer's horizons, as in an OpenExchange.
 	Floors []FloorRun
+	// Lost, a bit for each partition, are those that the answerer leaves out, since it
+	// lost data of them. Empty: none.
+	Lost []byte
 }
 
 // Append encodes the message.
 func (o *ExchangeOpened) Append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(o.AppendHead(dst), o.Session)
 	dst = append(dst, o.Root[:]...)
-	return appendFloors(o.Shape.Append(dst), o.Floors)
+	return append(appendFloors(o.Shape.Append(dst), o.Floors), o.Lost...)
 }
 
 // DecodeExchangeOpened decodes it; a refusal has no more than a Reply.
@@ -201,7 +204,7 @@ func DecodeExchangeOpened(b []byte) (ExchangeOpened, error) {
 	}
 	o.Session, o.Root = binary.LittleEndian.Uint64(b), merkle.Digest(b[8:])
 	if o.Shape, b, err = merkle.DecodeShape(b[8+merkle.DigestBytes:]); err == nil {
-		o.Floors, _, err = decodeFloors(b)
+		o.Floors, o.Lost, err = decodeFloors(b)
 	}
 	return o, err
 }

@@ -25,7 +25,10 @@ func TestExchangeRoundTrip(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, o, got)
 
-		opened := replica.ExchangeOpened{Reply: replica.Reply{Stamp: 1}, Session: 2, Root: merkle.Sum([]byte("x")), Shape: merkle.NewShape(0, 99, 50), Floors: o.Floors}
+		opened := replica.ExchangeOpened{Reply: replica.Reply{Stamp: 1}, Session: 2, Root: merkle.Sum([]byte("x")), Shape: merkle.NewShape(0, 99, 50), Floors: o.Floors, Lost: []byte{}}
+		if rapid.Bool().Draw(t, "lost") {
+			opened.Lost = o.Partitions
+		}
 		reply, err := replica.DecodeExchangeOpened(opened.Append(nil))
 		require.NoError(t, err)
 		require.Equal(t, opened, reply)
