@@ -276,18 +276,28 @@ func (p *process) kill() error {
 	return nil
 }
 
+// tell has the process say where it is, and logs all that it has said.
+func (p *process) tell(t *testing.T) {
+	_ = p.signal(syscall.SIGCONT)
+	_ = p.signal(syscall.SIGQUIT) // ends it with its goroutines' stacks
+	p.readers.Wait()
+	said, err := os.ReadFile(p.log.Name())
+	t.Logf("%s said (%v):\n%s", p.config.ID, err, said)
+}
+
 // A processCluster is three processes and what was written to them.
 type processCluster struct {
 	nodes    []*process
 	progress chan struct{} // capacity 1: something was acknowledged
 	acked    atomic.Int64
 	reads    atomic.Int64
-	changed  *sync.Cond // on mu: a node began to serve, or the end was called for
+	changed  *sync.Cond // on mu: a node began to serve, or was asked less, or the end was called for
 	mu       struct {
 		sync.Mutex
 		retired []ledger
 		wrong   []string
 		over    bool
+		asking  map[*process]int
 	}
 }
 
@@ -304,6 +314,7 @@ type ledger struct {
 func newProcessCluster(t *testing.T) *processCluster {
 	c := &processCluster{progress: make(chan struct{}, 1)}
 	c.changed = sync.NewCond(&c.mu)
+	c.mu.asking = map[*process]int{}
 	dir := t.TempDir()
 	for i := range 3 {
 		// Addresses of their own, so that nobody takes the port of a dead node
@@ -322,7 +333,12 @@ func newProcessCluster(t *testing.T) *processCluster {
 		require.NoError(t, l.Close())
 		c.nodes = append(c.nodes, p)
 		require.NoError(t, p.start())
-		t.Cleanup(func() { require.NoError(t, p.kill()) })
+		t.Cleanup(func() {
+			if t.Failed() {
+				p.tell(t)
+			}
+			require.NoError(t, p.kill())
+		})
 	}
 	c.settle(t)
 	return c
@@ -353,20 +369,32 @@ func (c *processCluster) end() {
 	c.wake()
 }
 
-// pick gives a node that serves, and waits for one; nil when the end was called
-// for.
+// mostAsking is how many of the writers may ask one node at a time: who asks one that
+// is then stopped waits, and others have to go on.
+const writers, mostAsking = 16, 10
+
+// pick gives a node that serves, for one question until done, and waits for one; nil
+// when the end was called for.
 func (c *processCluster) pick(r *rand.Rand) *process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.mu.over {
 		for _, i := range r.Perm(len(c.nodes)) {
-			if c.nodes[i].serving() {
-				return c.nodes[i]
+			if p := c.nodes[i]; p.serving() && c.mu.asking[p] < mostAsking {
+				c.mu.asking[p]++
+				return p
 			}
 		}
 		c.changed.Wait()
 	}
 	return nil
+}
+
+func (c *processCluster) done(p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.asking[p]--
+	c.changed.Broadcast()
 }
 
 // write writes and reads keys of its own until the end.
@@ -384,10 +412,12 @@ func (c *processCluster) write(worker int, r *rand.Rand) {
 		l := &mine[r.IntN(len(mine))]
 		if r.IntN(4) == 0 {
 			c.read(p, l)
+			c.done(p)
 			continue
 		}
 		l.tried++
 		a := p.ask(question{Do: "put", Key: l.key, Value: check.Value(l.key, l.tried, 100+r.IntN(1000))})
+		c.done(p)
 		switch {
 		case a.Error == "":
 			l.acked = l.tried
@@ -506,7 +536,7 @@ func TestProcesses(t *testing.T) {
 	t.Logf("seed %d (it fixes the order of signals, not their moments)", seed)
 	c := newProcessCluster(t)
 	var workers sync.WaitGroup
-	for w := range 16 {
+	for w := range writers {
 		workers.Go(func() { c.write(w, rand.New(rand.NewPCG(seed, uint64(w)))) })
 	}
 	// Also when the test ends early: no question stays without an answer.

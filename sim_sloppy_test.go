@@ -34,7 +34,7 @@ func asStrict(history []check.Op) []check.Violation {
 // if they did.
 func TestSimSloppy(t *testing.T) {
 	seeds, stale := 0, 0
-	kvtest.Seeds(t, 20, func(t *testing.T, seed uint64) {
+	few(t, 20, func(t *testing.T, seed uint64) {
 		o := &kvtest.Options{Nodes: 5, Configure: allowSloppy, Loss: []float64{0, 0.01}[seed%2]}
 		simulate(t, seed, o, func(c *kvtest.Cluster) {
 			waitMembers(c, 5)
