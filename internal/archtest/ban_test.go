@@ -86,7 +86,8 @@ var permits = map[string]permit{
 	"transport/tcp.go":         {[]string{"net"}, "the real network"},
 	"kvtest/...":               {[]string{"time", "os"}, "a test kit: in its bubble the time is simulated, and the process is the test's own"},
 
-	"lsm/internal/offheap/mmap.go": {[]string{xsys}, "memory from the operating system"},
+	"lsm/internal/offheap/mmap.go":       {[]string{xsys}, "memory from the operating system"},
+	"lsm/internal/offheap/huge_linux.go": {[]string{xsys}, "memory from the operating system, in huge pages"},
 
 	"examples/...": {[]string{"*"}, "programs: they own their process"},
 	"cmd/...":      {[]string{"*"}, "programs: they own their process"},

@@ -103,6 +103,9 @@ func (c *Cache) Update(r *base.Record) {
 	// Before the copy is looked for: a fill that comes later then sees it, one
 	// that came before left the copy.
 	s.generation(hash).Add(1)
+	if !s.filled.Load() {
+		return
+	}
 	s.mu.Lock()
 	s.updateLocked(hash, r)
 	s.mu.Unlock()
@@ -129,6 +132,9 @@ func (c *Cache) Fill(t Ticket, r *base.Record) {
 	hash := mix(r.Token)
 	s := c.shard(hash)
 	s.mu.Lock()
+	if !s.filled.Load() { // before the generation is looked at: see Update
+		s.filled.Store(true)
+	}
 	fresh := c.holds.Load() == 0 && c.changes.Load() == t.changes && s.generation(hash).Load() == t.generation
 	if fresh {
 		s.fillLocked(hash, r)

@@ -30,6 +30,8 @@ const (
 type shard struct {
 	counters              [generations]atomic.Uint32
 	hits, misses, dropped atomic.Uint64
+	// filled says that there may be a copy: without one, writers need no lock.
+	filled atomic.Bool
 
 	// Readers share the lock; they change the uses in the index and nothing else.
 	mu struct {

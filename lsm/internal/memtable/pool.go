@@ -7,9 +7,9 @@ import (
 	"example.com/kvstore/lsm/internal/offheap"
 )
 
-// Chunks are this large unless the memtables themselves are small.
+// Chunks are this large unless the memtables themselves are small: a huge page.
 const (
-	maxChunkBytes = 256 << 10
+	maxChunkBytes = offheap.HugeBytes
 	minChunkBytes = 4 << 10
 )
 

@@ -13,6 +13,9 @@ func alloc(n int) []byte {
 	if err != nil {
 		return onHeap(n)
 	}
+	if n >= HugeBytes {
+		preferHuge(b)
+	}
 	return b
 }
 

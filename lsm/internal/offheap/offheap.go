@@ -16,6 +16,10 @@ import (
 // page of the others.
 const pageBytes = 4 << 10
 
+// HugeBytes is the size from which memory lies in huge pages where the operating
+// system has them: touching a byte may then make that much resident.
+const HugeBytes = 2 << 20
+
 var live atomic.Int64
 
 // Live is how many bytes are allocated and not yet freed, whole pages.
