@@ -94,7 +94,7 @@ func (t *Tree) beginMove() (*run, *tableFile) {
 
 // move moves one table of a run.
 func (t *Tree) move(r *run, f *tableFile) error {
-	cold := &tableFile{t: t, Table: f.Table, strays: f.strays, purged: f.purged}
+	cold := &tableFile{t: t, Table: f.Table, strays: f.strays, purged: f.purged, awaits: f.awaits}
 	cold.Cold = true
 	pinned := t.pin(f.ID)
 	if pinned != f {

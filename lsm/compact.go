@@ -377,6 +377,8 @@ func (t *Tree) mergeInto(out *output, m *merger, j *job, strayed bool, purged *s
 			}
 		} else if err := out.add(r); err != nil {
 			return err
+		} else if a := &out.now.awaits; a.dot.IsZero() && t.awaits(r) {
+			*a = awaited{r.Token, r.Max}
 		}
 	}
 	return m.Err()

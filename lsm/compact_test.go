@@ -84,6 +84,43 @@ func TestDeletedSpaceComesBack(t *testing.T) {
 	})
 }
 
+// TestAwaitedHorizon: the horizon of some tokens comes later than that of those by
+// which tables are judged. What was kept for it goes then, without any write.
+func TestAwaitedHorizon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 5000
+		var horizon, late atomic.Uint64
+		o := small(vfs.NewMem(1))
+		o.Horizon = func(token uint64) vclock.Dot {
+			stamp := horizon.Load()
+			if token>>56%16 == 5 {
+				stamp = late.Load()
+			}
+			return vclock.Dot{Stamp: stamp, Actor: math.MaxUint64}
+		}
+		tree := open(t, o)
+		for i := range n {
+			d := vclock.Dot{Stamp: uint64(i + 1), Actor: 1}
+			require.NoError(t, tree.Apply([]Record{{Token: Token(key(i)), Key: key(i), Kind: Tombstone, Min: d, Max: d}}))
+		}
+		require.NoError(t, tree.Flush())
+		horizon.Store(n)
+		tree.HorizonMoved()
+		synctest.Wait()
+		m := tree.Metrics()
+		require.Greater(t, m.Records, uint64(n/32))
+		require.Less(t, m.Records, uint64(n/8))
+		tree.HorizonMoved()
+		synctest.Wait()
+		require.Equal(t, m.Compactions, tree.Metrics().Compactions, "nothing has changed, and it is tried again")
+		late.Store(n)
+		tree.HorizonMoved()
+		synctest.Wait()
+		require.Zero(t, tree.Metrics().Records)
+		require.NoError(t, tree.Close())
+	})
+}
+
 // TestRest: what is above the bottom is merged into it when writers have gone
 // quiet for a while.
 func TestRest(t *testing.T) {

@@ -199,6 +199,11 @@ func (t *Tree) purgeable(r *Record, inputs []*run) bool {
 	return true
 }
 
+// awaits reports whether a record may be dropped once the horizon is past it.
+func (t *Tree) awaits(r *Record) bool {
+	return (r.Kind != Value || r.Deadline != 0) && t.o.Horizon != nil && t.o.Horizon(r.Token).Less(r.Max)
+}
+
 // dead reports whether all that r holds is behind the horizon and neither value
 // nor needed as a tombstone there.
 func (t *Tree) dead(r *Record) bool {

@@ -37,6 +37,7 @@ type building struct {
 	file   vfs.File
 	writer *table.Writer
 	manifest.Table
+	awaits awaited // the first of its records for which the horizon is to come
 	// Set by finish, before it closes done.
 	reader *table.Reader
 	err    error
@@ -152,7 +153,7 @@ func (o *output) wait() error {
 	if b.err != nil {
 		return b.err
 	}
-	f := &tableFile{t: o.t, Table: b.Table}
+	f := &tableFile{t: o.t, Table: b.Table, awaits: b.awaits}
 	f.adopt(b.reader, 0)
 	o.tables = append(o.tables, f)
 	o.before = nil

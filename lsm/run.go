@@ -129,9 +129,10 @@ func (t *Tree) shapes(v *version) [][]compaction.Run {
 
 // purgeableIn estimates the records of a table that a merge of its whole slice
 // would drop: none before the horizon is past the table, and none in a table
-// that came out of such a merge, which has dropped what it could.
+// that came out of such a merge, which has dropped what it could, until the horizon
+// is past what that kept.
 func (t *Tree) purgeableIn(f *tableFile) uint64 {
-	if f.Tombstones+f.Expiring == 0 || f.purged || f.strayed() {
+	if f.Tombstones+f.Expiring == 0 || f.purged && !t.arrived(f.awaits) || f.strayed() {
 		return 0
 	}
 	if t.o.Horizon == nil {
@@ -146,4 +147,9 @@ func (t *Tree) purgeableIn(f *tableFile) uint64 {
 		n += f.Expiring
 	}
 	return min(n, f.Count)
+}
+
+// arrived reports whether the horizon is past what a merge kept for it.
+func (t *Tree) arrived(a awaited) bool {
+	return !a.dot.IsZero() && !t.o.Horizon(a.token).Less(a.dot)
 }

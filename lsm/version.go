@@ -76,6 +76,14 @@ type tableFile struct {
 	aside    atomic.Bool  // no manifest names it any more because of that: keep the file
 	strays   uint64       // the last memtable whose log may hold strays of it: see stray.go
 	purged   bool         // a merge of the whole slice wrote it, all behind the horizon
+	awaits   awaited      // with purged: what was kept for the horizon alone
+}
+
+// An awaited is a record that a merge of a whole slice could not drop since its token's
+// horizon was behind it. The zero value is none.
+type awaited struct {
+	token uint64
+	dot   vclock.Dot
 }
 
 func (f *tableFile) name() string {
