@@ -182,3 +182,21 @@ func Scrub(db *DB) error {
 
 // CausalActor is the present actor of a node's causal writes.
 func CausalActor(db *DB) uint64 { return db.causal.Load() }
+
+// Lose has a node take its data of a key's partition for lost. It tells how many of the
+// other keys are in that partition.
+func Lose(db *DB, key string, others ...string) (with int, err error) {
+	r := db.view.Load().ring
+	p := r.Partition(ring.Token(key))
+	for _, other := range others {
+		if other != key && r.Partition(ring.Token(other)) == p {
+			with++
+		}
+	}
+	lo, hi := r.Range(p)
+	if err := db.tree.Doubt(lo, min(hi, systemToken-1)); err != nil {
+		return 0, err
+	}
+	db.damage.note()
+	return with, nil
+}

@@ -193,18 +193,25 @@ const (
 )
 
 // do does what a RoundStep asks for.
-func (h *horizons) do(m *replica.RoundStep, until time.Time) replica.Reply {
+func (h *horizons) do(m *replica.RoundStep, until time.Time) (p replica.RoundReply) {
 	v := h.db.view.Load()
 	switch {
 	case m.Step != replica.RoundFloor:
-		return replica.Reply{Status: h.step(m, until)}
+		p.Status = h.step(m, until)
+		if p.Status == replica.Damaged && m.Step == replica.RoundPromise {
+			if lost := h.db.damage.incomplete(v); lost != nil {
+				asked := within(m.Partitions, func(p int) bool { return lost[p] })
+				p.Lost = bitmap(v.partitionsWhere(asked), v.ring.Partitions())
+			}
+		}
 	case m.Epoch != v.epoch.Number:
-		return replica.Reply{Status: replica.Stale}
+		p.Status = replica.Stale
 	case !v.epoch.Sloppy:
-		return replica.Reply{Status: replica.Invalid}
+		p.Status = replica.Invalid
+	default:
+		p.Status, p.Dot.Stamp = h.db.hints.raiseFloor(m.Horizon, false, until)
 	}
-	status, floor := h.db.hints.raiseFloor(m.Horizon, false, until)
-	return replica.Reply{Status: status, Dot: vclock.Dot{Stamp: floor}}
+	return p
 }
 
 // step does one step of a round. It waits for the disk, and to merge for the others,
@@ -265,7 +272,7 @@ func (h *horizons) promise(v *view, m *replica.RoundStep) replica.Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, old := range h.mu.rounds {
-		if now().After(old.expires) {
+		if now().After(old.expires) || overlap(old.partitions, partitions) { // its driver has given it up
 			delete(h.mu.rounds, id)
 		}
 	}
@@ -420,6 +427,21 @@ func (h *horizons) recorded(v *view, m *replica.RoundStep) bool {
 	t, partitions := h.of(v), v.partitionsOf(m)
 	return len(partitions) > 0 && sameOwners(v, partitions, m.Owners) &&
 		!slices.ContainsFunc(partitions, func(p uint32) bool { return t.recorded[p].Load() < m.Horizon })
+}
+
+// overlap reports whether two ascending lists have a partition in common.
+func overlap(a, b []uint32) bool {
+	for i, j := 0, 0; i < len(a) && j < len(b); {
+		switch {
+		case a[i] < b[j]:
+			i++
+		case a[i] > b[j]:
+			j++
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 func raise(numbers []atomic.Uint64, partitions []uint32, to uint64) {

@@ -62,11 +62,25 @@ func (h *horizons) loop() {
 	}
 }
 
-// drive carries one round through all owners, itself last: no promise follows this
-// node's clock alone. Whatever fails ends it; promises stay.
+// drive carries a round through all owners. Partitions of which one of them lost data
+// are left out, so that it does not hold up the others.
 func (h *horizons) drive(v *view, set ownerSet) error {
+	for {
+		lost, err := h.driveOnce(v, set)
+		left := slices.DeleteFunc(slices.Clone(set.partitions), func(p uint32) bool { return lost[p] })
+		if err == nil || len(left) == len(set.partitions) || len(left) == 0 {
+			return err
+		}
+		set.partitions = left
+	}
+}
+
+// driveOnce carries one round through all owners, this node last: no promise follows its
+// clock alone. Whatever fails ends the round; promises stay. An owner that does not
+// promise says what it has lost.
+func (h *horizons) driveOnce(v *view, set ownerSet) (lost map[uint32]bool, err error) {
 	if h.db.clocks.wrong.Load() {
-		return ErrClockSkew
+		return nil, ErrClockSkew
 	}
 	margin := h.db.opts.MaxClockOffset + h.db.opts.MaxRequest
 	m := replica.RoundStep{Epoch: v.epoch.Number, Round: mix(h.db.actor + h.db.salts.Add(1)), Owners: set.owners,
@@ -78,7 +92,7 @@ func (h *horizons) drive(v *view, set ownerSet) error {
 	inTurn := append(others, h.db.uid)
 	for _, uid := range inTurn {
 		if uid != h.db.uid && h.db.reach(uid) == nil && defences.AllOwners {
-			return errDown
+			return nil, errDown
 		}
 	}
 	if v.epoch.Sloppy && defences.HintFloor {
@@ -86,24 +100,36 @@ func (h *horizons) drive(v *view, set ownerSet) error {
 		for i := range v.nodes {
 			reply, err := h.ask(v.nodes[i].uid, m)
 			if err != nil {
-				return fmt.Errorf("the floor of %s: %w", v.nodes[i].id, err)
+				return nil, fmt.Errorf("the floor of %s: %w", v.nodes[i].id, err)
 			}
 			m.Horizon = min(m.Horizon, reply.Dot.Stamp)
 		}
 	}
 	for _, m.Step = range []byte{replica.RoundPromise, replica.RoundMerge, replica.RoundRecord} {
 		for _, uid := range inTurn {
-			err := h.tell(uid, m)
+			reply, err := h.ask(uid, m)
 			// Steps may be repeated, and a merge may take long.
 			for tries := 1; isAny(err, ErrTimeout, ErrOverloaded) && tries < stepTries && h.db.pause(stepPause); tries++ {
-				err = h.tell(uid, m)
+				reply, err = h.ask(uid, m)
 			}
 			if err != nil && defences.AllOwners {
-				return fmt.Errorf("step %d at %016x: %w", m.Step, uid, err)
+				return lostOf(set.partitions, reply.Lost), fmt.Errorf("step %d at %016x: %w", m.Step, uid, err)
 			}
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// lostOf are those of the partitions whose bit is set.
+func lostOf(partitions []uint32, bits []byte) map[uint32]bool {
+	lost := map[uint32]bool{}
+	set := within(bits, func(int) bool { return true })
+	for _, p := range partitions {
+		if set(int(p)) {
+			lost[p] = true
+		}
+	}
+	return lost
 }
 
 // tell has one owner do one step.
@@ -113,7 +139,7 @@ func (h *horizons) tell(uid uint64, m replica.RoundStep) error {
 }
 
 // ask has one member do one step, and gives its answer.
-func (h *horizons) ask(uid uint64, m replica.RoundStep) (replica.Reply, error) {
+func (h *horizons) ask(uid uint64, m replica.RoundStep) (replica.RoundReply, error) {
 	m.To, m.Stamp = uid, h.db.clock.Now()
 	deadline := now().Add(h.db.opts.MaxRequest)
 	if uid == h.db.uid {
@@ -125,20 +151,20 @@ func (h *horizons) ask(uid uint64, m replica.RoundStep) (replica.Reply, error) {
 	}
 	p := h.db.reach(uid)
 	if p == nil {
-		return replica.Reply{}, errDown
+		return replica.RoundReply{}, errDown
 	}
 	a := &answerWait{ready: make(chan struct{})}
 	if err := p.Call(replica.OpRound, deadline, m.Append(nil), nil, a, 0); err != nil {
-		return replica.Reply{}, sendError(err)
+		return replica.RoundReply{}, sendError(err)
 	}
 	if err := h.await(a, uid, m.Epoch); err != nil {
-		return replica.Reply{}, err
+		return replica.RoundReply{}, err
 	}
-	reply, err := replica.DecodeReply(a.body)
+	reply, err := replica.DecodeRoundReply(a.body)
 	if err != nil {
 		return reply, err
 	}
-	h.db.heed(&reply, p)
+	h.db.heed(&reply.Reply, p)
 	if reply.Status != replica.OK {
 		return reply, statusError(reply.Status)
 	}
@@ -186,6 +212,6 @@ func (db *DB) serveRound(s served) {
 	if db.admitNode(&replica.Request{To: m.To, Epoch: m.Epoch, Stamp: m.Stamp}, s) != nil {
 		p := db.horizons.do(&m, s.deadline)
 		p.Stamp, p.Epoch = db.clock.Now(), db.view.Load().epoch.Number
-		s.to.Reply(p.AppendHead(nil), nil)
+		s.to.Reply(p.Append(nil), nil)
 	}
 }

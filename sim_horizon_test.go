@@ -111,6 +111,28 @@ func TestSimTombstonesGo(t *testing.T) {
 	}
 }
 
+// TestSimRoundsBesideDamage: one partition is damaged at all owners, so that nobody can
+// bring it back. Tombstones of the others, of the same owners, go all the same.
+func TestSimRoundsBesideDamage(t *testing.T) {
+	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		deleted := deleteAll(c, 100, -1)
+		time.Sleep(time.Second)
+		lost := 0
+		for _, n := range c.Nodes() {
+			with, err := kvstore.Lose(n.DB(), deleted[0], deleted...)
+			require.NoError(c.T, err)
+			lost = 1 + with
+		}
+		time.Sleep(twoRounds)
+		require.Equal(c.T, 3, incomplete(c))
+		for _, n := range c.Nodes() {
+			require.NoError(c.T, kvstore.Compact(n.DB()))
+			require.Equal(c.T, lost, int(n.DB().Metrics().Engine.Tombstones))
+		}
+		require.Less(c.T, lost, len(deleted)/4)
+	})
+}
+
 // TestSimAwayForAYear: a node that was away for a year, without hints for it, brings
 // nothing back that was deleted meanwhile, whatever was purged when.
 func TestSimAwayForAYear(t *testing.T) {
@@ -302,7 +324,7 @@ func TestSimRoutineBytes(t *testing.T) {
 // TestSimStormHorizon: storms over few keys, with rounds, purges and a node that is
 // away now and then: what is deleted stays so, what was acknowledged is there.
 func TestSimStormHorizon(t *testing.T) {
-	kvtest.Seeds(t, 10, func(t *testing.T, seed uint64) {
+	few(t, 10, func(t *testing.T, seed uint64) {
 		o := &kvtest.Options{Loss: 0.02, Configure: func(_ int, o *kvstore.Options) {
 			o.MaxRequest, o.MemoryBytes = time.Second, 1<<20
 		}}

@@ -69,3 +69,26 @@ func DecodeRoundStep(b []byte) (RoundStep, error) {
 	r.Partitions = b[42+8*n:]
 	return r, nil
 }
+
+// A RoundReply answers a RoundStep.
+//
+//	reply head | lost, a bit each
+//
+// Lost are those of the partitions, with Damaged to a RoundPromise, of which the owner
+// may lack data: a round of the others may begin. It is empty otherwise.
+type RoundReply struct {
+	Reply
+	Lost []byte
+}
+
+// Append encodes the message.
+func (r *RoundReply) Append(dst []byte) []byte { return append(r.AppendHead(dst), r.Lost...) }
+
+// DecodeRoundReply decodes what Append made. Lost aliases b.
+func DecodeRoundReply(b []byte) (RoundReply, error) {
+	if len(b) < replyHead {
+		return RoundReply{}, ErrMalformed
+	}
+	p, err := DecodeReply(b[:replyHead])
+	return RoundReply{Reply: p, Lost: b[replyHead:]}, err
+}

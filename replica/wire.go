@@ -22,7 +22,7 @@ const (
 	OpNeeds Op = 42 // Needs, answered by a Reply when they are noted durably
 
 	OpExchange Op = 43 // see OpenExchange
-	OpRound    Op = 44 // RoundStep, answered by a Reply when it is done
+	OpRound    Op = 44 // RoundStep, answered by a RoundReply when it is done
 )
 
 // Status is the first byte of a reply. Numbers are append-only.
