@@ -58,35 +58,42 @@ type searchState struct {
 	rounds, reads      uint8
 }
 
-// A search looks at every state once.
-type search struct {
-	rules  searchRules
-	writes uint8
-	rounds uint8
-	reads  uint8
-	todo   []searchState
+// A walk looks at every state once.
+type walk[S comparable] struct {
+	todo   []S
 	seed   maphash.Seed
 	known  map[uint64]struct{} // hashes of the states: they do not fit otherwise
 	broken string              // the first promise that a state breaks
 }
 
-func (s *search) run() (states int) {
-	s.known = map[uint64]struct{}{}
-	s.add(searchState{})
+// run goes on from the zero state to those that follow adds, until one is broken.
+func (s *walk[S]) run(follow func(S)) (states int) {
+	s.seed, s.known = maphash.MakeSeed(), map[uint64]struct{}{}
+	var first S
+	s.add(first)
 	for len(s.todo) > 0 && s.broken == "" {
 		at := s.todo[len(s.todo)-1]
 		s.todo = s.todo[:len(s.todo)-1]
-		s.follow(at)
+		follow(at)
 	}
 	return len(s.known)
 }
 
-func (s *search) add(n searchState) {
+func (s *walk[S]) add(n S) {
 	h := maphash.Comparable(s.seed, n)
 	if _, known := s.known[h]; !known {
 		s.known[h] = struct{}{}
 		s.todo = append(s.todo, n)
 	}
+}
+
+// A search is a walk over the rules of the horizon.
+type search struct {
+	walk[searchState]
+	rules  searchRules
+	writes uint8
+	rounds uint8
+	reads  uint8
 }
 
 // judge is what owner i does with write w.
@@ -275,12 +282,12 @@ func TestSearchHorizon(t *testing.T) {
 		{"no second look", false, 1, 2, func(r *searchRules) { r.reread = false }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := search{rules: all, writes: 2, rounds: tt.rounds, reads: tt.reads, seed: maphash.MakeSeed()}
+			s := search{rules: all, writes: 2, rounds: tt.rounds, reads: tt.reads}
 			if os.Getenv("KVSTORE_TORTURE") != "" && tt.holds {
 				s.reads = 2
 			}
 			tt.change(&s.rules)
-			states := s.run()
+			states := s.run(s.follow)
 			t.Logf("%d states; %s", states, s.broken)
 			require.Equal(t, tt.holds, s.broken == "", s.broken)
 		})

@@ -2,6 +2,7 @@ package vclock
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -148,4 +149,44 @@ func TestStampFloorLosesBoth(t *testing.T) {
 	require.Empty(t, x.join(y).alive)
 
 	require.Equal(t, Plain(b), Join(Plain(a), Plain(b)))
+}
+
+// TestMergesAreNotWrites shows why replicas leave siblings side by side, and merge
+// functions are views: if each stored what it merged, that were new writes, concurrent
+// with those of the others, without end. Siblings that are left alone settle at once.
+func TestMergesAreNotWrites(t *testing.T) {
+	settle := func(merging int) (rounds, writes int) {
+		replicas := make([]Set, 3)
+		for i := range replicas {
+			replicas[i] = Set{}.Write(History{}, Sibling{Dot: Dot{1, 1}}).Write(History{}, Sibling{Dot: Dot{2, 2}})
+		}
+		replicas[2] = Set{} // it has missed both
+		const most = 1000
+		for stamp := uint64(10); rounds < most; rounds++ {
+			before := slices.Clone(replicas)
+			for i := range merging {
+				if s := replicas[i]; len(s.Siblings) > 1 {
+					stamp++
+					writes++
+					replicas[i] = s.Write(s.History, Sibling{Dot: Dot{stamp, uint64(10 + i)}})
+				}
+			}
+			for i := range replicas {
+				for j := range replicas {
+					replicas[i] = Join(replicas[i], replicas[j])
+					replicas[j] = replicas[i]
+				}
+			}
+			if slices.EqualFunc(before, replicas, Set.Equal) {
+				return rounds, writes
+			}
+		}
+		return rounds, writes
+	}
+	rounds, writes := settle(0)
+	require.Equal(t, 1, rounds)
+	require.Zero(t, writes)
+	rounds, writes = settle(3)
+	require.Equal(t, 1000, rounds, "replicas that merge settle after all")
+	require.Greater(t, writes, 1000)
 }
