@@ -15,3 +15,14 @@ const SystemToken = math.MaxUint64
 func Token(key []byte) uint64 {
 	return min(xxhash.Sum64(key), SystemToken-1)
 }
+
+// Mix scrambles a token, so that tokens from a few narrow ranges spread evenly (the
+// finalizer of MurmurHash3 with the constants of Stafford's variant 13, as in
+// SplitMix64). It is part of the format of filters.
+func Mix(token uint64) uint64 {
+	token ^= token >> 30
+	token *= 0xbf58476d1ce4e5b9
+	token ^= token >> 27
+	token *= 0x94d049bb133111eb
+	return token ^ token>>31
+}

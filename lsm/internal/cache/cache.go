@@ -79,7 +79,7 @@ func (c *Cache) Get(token uint64, key, dst []byte) (base.Record, bool) {
 	if c == nil {
 		return base.Record{}, false
 	}
-	hash := mix(token)
+	hash := base.Mix(token)
 	s := c.shard(hash)
 	s.mu.RLock()
 	r, ok := s.get(hash, token, key, dst)
@@ -98,7 +98,7 @@ func (c *Cache) Update(r *base.Record) {
 	if c == nil {
 		return
 	}
-	hash := mix(r.Token)
+	hash := base.Mix(r.Token)
 	s := c.shard(hash)
 	// Before the copy is looked for: a fill that comes later then sees it, one
 	// that came before left the copy.
@@ -119,7 +119,7 @@ func (c *Cache) Begin(token uint64) Ticket {
 	if c == nil {
 		return Ticket{}
 	}
-	hash := mix(token)
+	hash := base.Mix(token)
 	return Ticket{changes: c.changes.Load(), generation: c.shard(hash).generation(hash).Load()}
 }
 
@@ -129,7 +129,7 @@ func (c *Cache) Fill(t Ticket, r *base.Record) {
 	if c == nil || recordBytes(r) > c.segmentBytes {
 		return
 	}
-	hash := mix(r.Token)
+	hash := base.Mix(r.Token)
 	s := c.shard(hash)
 	s.mu.Lock()
 	if !s.filled.Load() { // before the generation is looked at: see Update
@@ -167,7 +167,7 @@ func (c *Cache) Forget(token uint64) {
 	if c == nil {
 		return
 	}
-	hash := mix(token)
+	hash := base.Mix(token)
 	s := c.shard(hash)
 	s.mu.Lock()
 	s.forgetLocked(hash, token)
@@ -213,14 +213,4 @@ func (c *Cache) Stats() Stats {
 		s.mu.RUnlock()
 	}
 	return t
-}
-
-// mix scrambles a token, so that tokens from a few narrow ranges spread evenly
-// (the finalizer of MurmurHash3, with the constants of Stafford's variant 13).
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
 }

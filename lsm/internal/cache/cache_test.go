@@ -140,8 +140,8 @@ func requireShape(t *testing.T, s *shard) {
 		require.False(t, seen[ref(w)])
 		seen[ref(w)] = true
 		r := record(g.at(ref(w)))
-		require.Equal(t, tag(mix(r.Token)), w>>tagShift)
-		at, ok := s.find(mix(r.Token), r.Token, r.Key)
+		require.Equal(t, tag(base.Mix(r.Token)), w>>tagShift)
+		at, ok := s.find(base.Mix(r.Token), r.Token, r.Key)
 		require.True(t, ok)
 		require.Equal(t, i, at)
 	}
@@ -235,7 +235,7 @@ func TestUpdate(t *testing.T) {
 		if held {
 			requireRecord(t, c.want, got)
 		}
-		requireShape(t, cache.shard(mix(c.old.Token)))
+		requireShape(t, cache.shard(base.Mix(c.old.Token)))
 		cache.Close()
 	}
 }

@@ -39,7 +39,7 @@ func (l *lru) use(key uint64, bytes int) (hit bool) {
 // A zipf draws keys as a skewed workload does, the hot ones anywhere.
 func zipf(keys uint64) func() uint64 {
 	z := rand.NewZipf(rand.New(rand.NewPCG(5, 5)), 1.01, 1, keys-1)
-	return func() uint64 { return mix(z.Uint64()) }
+	return func() uint64 { return base.Mix(z.Uint64()) }
 }
 
 // TestHitRatio compares with a plain LRU in the same bytes, on skewed reads and on

@@ -169,7 +169,7 @@ func (s *shard) drainLocked(all bool) {
 	drained := g.all[number]
 	for off := 0; off < drained.used; {
 		b := drained.b[off : off+space(drained.b[off:])]
-		hash := mix(tokenOf(b))
+		hash := base.Mix(tokenOf(b))
 		i, live := x.at(tag(hash), ref((number*g.size+off)/unit+1))
 		off += len(b)
 		if !live {

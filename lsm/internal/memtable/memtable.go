@@ -80,7 +80,7 @@ func (t *Table) Free() {
 
 func (t *Table) shard(token uint64) *shard { return &t.shards[t.shardOf(token)] }
 
-func (t *Table) shardOf(token uint64) uint64 { return mix(token) >> t.shift }
+func (t *Table) shardOf(token uint64) uint64 { return base.Mix(token) >> t.shift }
 
 // Get gives the record of a key; its slices point into the memtable, and do not
 // change until Free.

@@ -49,7 +49,7 @@ func unmix(x uint64) uint64 {
 }
 
 func TestAgainstMap(t *testing.T) {
-	require.Equal(t, uint64(12345), unmix(mix(12345)))
+	require.Equal(t, uint64(12345), unmix(base.Mix(12345)))
 	for name, token := range spaces {
 		t.Run(name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
@@ -140,7 +140,7 @@ func TestReaders(t *testing.T) {
 		wg.Go(func() {
 			for stamp := uint64(1); stamp <= 3; stamp++ {
 				for i := w; i < keys; i += 2 {
-					token := mix(uint64(i))
+					token := base.Mix(uint64(i))
 					if i%16 < 2 {
 						token = 42 // these overflow
 					}
@@ -155,7 +155,7 @@ func TestReaders(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 0))
 			for range 30_000 {
 				i := r.IntN(keys)
-				token := mix(uint64(i))
+				token := base.Mix(uint64(i))
 				if i%16 < 2 {
 					token = 42
 				}
@@ -213,7 +213,7 @@ func TestFree(t *testing.T) {
 	fill := func(keys int) *Table {
 		m := newTableIn(p, bytes, keys)
 		for i := 0; !m.Full(); i++ {
-			m.Apply(record(mix(uint64(i)), fmt.Sprint(i), 1, "some value"))
+			m.Apply(record(base.Mix(uint64(i)), fmt.Sprint(i), 1, "some value"))
 		}
 		m.Apply(record(1, "large", 1, string(make([]byte, 300_000)))) // of no size that is kept
 		return m
@@ -255,7 +255,7 @@ func TestKeys(t *testing.T) {
 		defer m.Free()
 		require.Less(t, m.Bytes(), int64(bytes/2))
 		for i := 0; !m.Full(); i++ {
-			m.Apply(record(mix(uint64(i)), fmt.Sprint(i), 1, "a value that is not quite as short as the others"))
+			m.Apply(record(base.Mix(uint64(i)), fmt.Sprint(i), 1, "a value that is not quite as short as the others"))
 		}
 		return m.Count()
 	}

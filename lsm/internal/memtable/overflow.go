@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"math/bits"
 	"sync/atomic"
+
+	"example.com/kvstore/lsm/internal/base"
 )
 
 const (
@@ -81,7 +83,7 @@ func (o *overflow) set(token uint64, key []byte, p ref) {
 	o.n++
 	// Every fourth node is one level higher, at a place that does not depend on
 	// the keys.
-	height := min(1+bits.TrailingZeros64(mix(o.n))/2, maxHeight)
+	height := min(1+bits.TrailingZeros64(base.Mix(o.n))/2, maxHeight)
 	n := &node{token: token, key: key, next: make([]atomic.Pointer[node], height)}
 	n.ref.Store(uint64(p))
 	for level := range height {

@@ -72,21 +72,11 @@ func newIndex(a *arena, slots int) *index {
 // crowded reports whether a key more is too many for so many slots.
 func crowded(used, slots int) bool { return 5*used >= 3*slots }
 
-// mix scrambles a token, so that tokens from a few narrow ranges spread evenly
-// (the finalizer of MurmurHash3, with the constants of Stafford's variant 13).
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // find gives the ref of a key, 0 when there is none.
 func (s *shard) find(token uint64, key []byte) (slabs, ref) {
 	x := s.index.Load()
 	mask := uint64(len(x.slots) - 1)
-	for i, n := mix(token), 0; n < maxProbe; i, n = i+1, n+1 {
+	for i, n := base.Mix(token), 0; n < maxProbe; i, n = i+1, n+1 {
 		t := &x.slots[i&mask]
 		p := ref(t.ref.Load())
 		if p == 0 {
@@ -144,7 +134,7 @@ func (s *shard) setLocked(p ref) {
 // set points a key to p and reports whether that took a free slot.
 func (x *index) set(m slabs, token uint64, key []byte, p ref) bool {
 	mask := uint64(len(x.slots) - 1)
-	for i, n := mix(token), 0; n < maxProbe; i, n = i+1, n+1 {
+	for i, n := base.Mix(token), 0; n < maxProbe; i, n = i+1, n+1 {
 		t := &x.slots[i&mask]
 		old := ref(t.ref.Load())
 		if old == 0 {

@@ -107,7 +107,7 @@ func (s *shard) collectLocked(lo, hi uint64, f func(token uint64, p ref)) {
 func (s *shard) collectTokenLocked(token uint64, f func(p ref)) {
 	x := s.index.Load()
 	mask := uint64(len(x.slots) - 1)
-	for i, n := mix(token), 0; n < maxProbe; i, n = i+1, n+1 {
+	for i, n := base.Mix(token), 0; n < maxProbe; i, n = i+1, n+1 {
 		t := &x.slots[i&mask]
 		p := ref(t.ref.Load())
 		if p == 0 {

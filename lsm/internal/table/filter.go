@@ -7,6 +7,7 @@ import (
 
 	"github.com/bits-and-blooms/bloom/v3"
 
+	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/offheap"
 )
 
@@ -39,19 +40,10 @@ func (f *filter) free() {
 // locations fills l with where the token's bits are, before the reduction
 // modulo the size of the filter. The files depend on it: see FORMAT.md, scheme 1.
 func locations(token uint64, l []uint64) {
-	step := mix(token) | 1
+	step := base.Mix(token) | 1
 	for i := range l {
 		l[i] = token + uint64(i)*step
 	}
-}
-
-// mix is the finalizer of SplitMix64 (Steele, Lea, Flood, 2014).
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // newFilter builds the filter of the tokens. With b bits a token the rate of

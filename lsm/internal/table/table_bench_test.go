@@ -55,7 +55,7 @@ func BenchmarkGet(b *testing.B) {
 			b.ReportAllocs()
 			admitted := 0
 			for i := 0; b.Loop(); i++ {
-				if r.MayContain(mix(uint64(i))) {
+				if r.MayContain(base.Mix(uint64(i))) {
 					admitted++
 				}
 			}
