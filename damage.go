@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sync/atomic"
@@ -53,6 +54,7 @@ type damage struct {
 	// when held.
 	doubting chan struct{}
 	doubted  bool // all of the directory, since the start
+	lazy     bool // sysLazy is set, and lapse has taken it in
 	// salvaged says that keys of the system may be missing; set by open, then the loop's.
 	salvaged bool
 	// Owned by loop: the damage that was taken in. No record that may be lost with it has
@@ -111,6 +113,45 @@ func (d *damage) open() error {
 	return fmt.Errorf("%w: the keys of the system cannot be read", lsm.ErrCorrupt)
 }
 
+// lapse makes this node an incomplete owner of all that it owns, durably, if it ended
+// without Close while writes were acknowledged before they were synced; and notes
+// whether they are from now on.
+func (d *damage) lapse() error {
+	db := d.db
+	lazy := db.opts.Sync != SyncAlways
+	mark, err := db.sys.get(sysLazy)
+	if err != nil {
+		return err
+	}
+	if (mark != nil || lazy && d.salvaged) && db.isolating && defences.Lapse {
+		chain, err := db.sys.chain()
+		if len(chain) > 0 && err == nil { // else it was no member yet, and had nothing to lose
+			err = db.tree.Doubt(0, systemToken-1, true)
+			d.note()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case lazy && mark == nil:
+		err = db.sys.set(setting{sysLazy, []byte{1}})
+	case !lazy && mark != nil:
+		err = db.sys.remove(sysLazy)
+	}
+	d.lazy = lazy && err == nil
+	return err
+}
+
+// rest says, at a clean end, that all that was acknowledged is synced: this is the last
+// of the log, and syncs it.
+func (d *damage) rest() error {
+	if !d.lazy {
+		return nil
+	}
+	return engineError(d.db.sys.remove(sysLazy))
+}
+
 // systemParts are the damaged ranges, as far as they have keys of the system.
 func (d *damage) systemParts() (parts []lsm.Range) {
 	for _, r := range d.db.tree.Damaged() {
@@ -146,9 +187,12 @@ func (d *damage) mend(v *view) error {
 	if err != nil {
 		return err
 	}
-	err = db.sys.set(setting{sysNode, []byte(db.id)}, setting{sysCluster, []byte(db.opts.Cluster)},
-		number(sysUID, db.uid), number(sysBoots, db.boots), number(sysCausal, db.causal.Load()))
-	if err != nil {
+	own := []setting{{sysNode, []byte(db.id)}, {sysCluster, []byte(db.opts.Cluster)},
+		number(sysUID, db.uid), number(sysBoots, db.boots), number(sysCausal, db.causal.Load())}
+	if d.lazy {
+		own = append(own, setting{sysLazy, []byte{1}})
+	}
+	if err := db.sys.set(own...); err != nil {
 		return err
 	}
 	if err := db.clock.keepAgain(); err != nil {
@@ -203,13 +247,39 @@ func (d *damage) note() {
 
 // incomplete are the partitions of which this node may lack data, nil for none.
 func (d *damage) incomplete(v *view) []bool {
+	return d.touched(v, func(lsm.Range) bool { return true })
+}
+
+// ruined are the partitions of which this node may lack more than what it had not synced
+// when it ended, nil for none.
+func (d *damage) ruined(v *view) []bool {
+	return d.touched(v, func(r lsm.Range) bool { return r.File != 0 })
+}
+
+// lost is what a RoundReply says of this node.
+func (d *damage) lost(v *view, m *replica.RoundStep) []byte {
+	var lost []bool
+	switch m.Step {
+	case replica.RoundPromise:
+		lost = d.incomplete(v)
+	case replica.RoundHeal:
+		lost = d.ruined(v)
+	}
+	if lost == nil {
+		return nil
+	}
+	return bitmap(v.partitionsWhere(within(m.Partitions, func(p int) bool { return lost[p] })), v.ring.Partitions())
+}
+
+// touched are the partitions that some of the damage touches, nil for none.
+func (d *damage) touched(v *view, by func(lsm.Range) bool) []bool {
 	ranges := d.db.tree.Damaged()
-	if len(ranges) == 0 {
+	if !slices.ContainsFunc(ranges, by) {
 		return nil
 	}
 	lost := make([]bool, v.ring.Partitions())
 	for _, r := range ranges {
-		if r.Lo == systemToken {
+		if r.Lo == systemToken || !by(r) {
 			continue
 		}
 		for p := v.ring.Partition(r.Lo); p <= v.ring.Partition(r.Hi); p++ {
@@ -244,7 +314,7 @@ func (d *damage) doubtOnce(why string) error {
 		return nil
 	}
 	d.db.opts.Logger.Error("kvstore: this node's directory is an older copy of itself; what it may lack comes from the other owners", "why", why)
-	if err := d.db.tree.Doubt(0, systemToken-1); err != nil {
+	if err := d.db.tree.Doubt(0, systemToken-1, false); err != nil {
 		d.db.opts.Logger.Error("kvstore: the directory is not trusted, but that cannot be noted", "err", err)
 		return err
 	}
@@ -392,22 +462,29 @@ func (v *view) incompleteSets(lost []bool) (sets []ownerSet) {
 // heal brings back what was lost of partitions with the same owners, if enough of the
 // others are there: N−W+1 that lost nothing, W being the majority, have together all
 // that a majority acknowledged. If fewer are whole then all others have to be there,
-// and one that is whole: what it has forgotten is dropped.
+// and one that is whole: what it has forgotten is dropped. Where none is, as after a
+// power cut at all of them, what they have left together is all there is; that is taken
+// for whole if nobody lost more than he had not synced.
 func (d *damage) heal(v *view, set ownerSet) error {
 	db := d.db
 	damages := db.horizons.damages.Load()
 	m := replica.RoundStep{Step: replica.RoundHeal, Epoch: v.epoch.Number, Owners: set.owners, Horizon: d.asOf, Partitions: bitmap(set.partitions, v.ring.Partitions())}
 	var whole, partial []uint64
 	var absent error
+	ruined := map[uint32]bool{} // at this node or another
+	for p, lost := range d.ruined(v) {
+		ruined[uint32(p)] = lost
+	}
 	for _, uid := range set.owners {
 		if uid == db.uid {
 			continue
 		}
-		switch err := db.horizons.tell(uid, m); {
+		switch reply, err := db.horizons.ask(uid, m); {
 		case err == nil:
 			whole = append(whole, uid)
 		case errors.Is(err, errDamaged):
 			partial = append(partial, uid)
+			maps.Copy(ruined, lostOf(set.partitions, reply.Lost))
 		default:
 			absent = fmt.Errorf("%016x: %w", uid, err)
 		}
@@ -419,11 +496,16 @@ func (d *damage) heal(v *view, set ownerSet) error {
 	case absent != nil:
 		return absent
 	case len(whole) == 0:
-		return errors.New("no owner has all of them")
+		set.partitions = slices.DeleteFunc(slices.Clone(set.partitions), func(p uint32) bool { return ruined[p] })
+		if len(set.partitions) == 0 {
+			return errors.New("no owner has all of them")
+		}
 	}
 	recorded := make([]vclock.Dot, v.ring.Partitions())
 	for p := range recorded {
-		recorded[p] = horizonDot(math.MaxUint64)
+		if len(whole) > 0 {
+			recorded[p] = horizonDot(math.MaxUint64)
+		}
 	}
 	for _, uid := range partial { // first, so that what the whole ones have forgotten goes
 		if err := d.fetch(uid, set.partitions, fromRest, nil); err != nil {
@@ -435,7 +517,11 @@ func (d *damage) heal(v *view, set ownerSet) error {
 			return err
 		}
 	}
-	return d.finish(v, set.partitions, recorded, damages)
+	i := DamageInfo{Partitions: len(set.partitions), Lost: len(whole) == 0 && n > 1}
+	if i.Lost {
+		db.opts.Logger.Error("kvstore: no owner was whole, after all had ended without closing; writes that none of them had synced are lost", "partitions", i.Partitions)
+	}
+	return d.finish(v, set.partitions, recorded, damages, i)
 }
 
 // fetch exchanges with one owner, and lowers recorded to its horizons.
@@ -467,7 +553,7 @@ func (d *damage) fetch(uid uint64, partitions []uint32, heal healing, recorded [
 
 // finish makes this node a complete owner again, unless more was lost or the epoch has
 // changed meanwhile.
-func (d *damage) finish(v *view, partitions []uint32, recorded []vclock.Dot, damages uint64) error {
+func (d *damage) finish(v *view, partitions []uint32, recorded []vclock.Dot, damages uint64, i DamageInfo) error {
 	h := d.db.horizons
 	t := h.of(v)
 	h.writing <- struct{}{}
@@ -502,7 +588,7 @@ func (d *damage) finish(v *view, partitions []uint32, recorded []vclock.Dot, dam
 		t.purgeable[p].Store(recorded[p].Stamp)
 	}
 	d.db.metrics.healed.Add(uint64(len(partitions)))
-	d.db.opts.Events.healed(DamageInfo{Partitions: len(partitions)})
+	d.db.opts.Events.healed(i)
 	return nil
 }
 

@@ -42,6 +42,8 @@ type defenceSet struct {
 	// have forgotten (HealDrop); and an older copy of the directory is found out (I1, I4,
 	// I5, I8).
 	Incomplete, HealQuorum, HealPromise, HealDrop, OldCopy bool
+	// Lapse: so is what it had acknowledged and not synced when it ended (I4).
+	Lapse bool
 }
 
 // defences are on in every program.
@@ -59,4 +61,5 @@ var defences = defenceSet{
 	Exchange: true, Yield: true,
 	Rounds: true, AllOwners: true, Merge: true, Purge: true, Promise: true, Late: true,
 	Incomplete: true, HealQuorum: true, HealPromise: true, HealDrop: true, OldCopy: true,
+	Lapse: true,
 }

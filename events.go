@@ -35,10 +35,18 @@ func (i EpochInfo) String() string {
 }
 
 // A DamageInfo tells of partitions of which this node is, or was, an incomplete owner.
-type DamageInfo struct{ Partitions int }
+type DamageInfo struct {
+	Partitions int
+	// Lost, with Healed: no owner was whole, after all of them had ended without Close
+	// under a lazy SyncPolicy. What the owners had left together is what there is now.
+	Lost bool
+}
 
 // String is one line.
 func (i DamageInfo) String() string {
+	if i.Lost {
+		return fmt.Sprintf("of %d partitions, writes that no owner had synced were lost", i.Partitions)
+	}
 	return fmt.Sprintf("data of %d partitions was lost at this node", i.Partitions)
 }
 

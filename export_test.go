@@ -194,7 +194,7 @@ func Lose(db *DB, key string, others ...string) (with int, err error) {
 		}
 	}
 	lo, hi := r.Range(p)
-	if err := db.tree.Doubt(lo, min(hi, systemToken-1)); err != nil {
+	if err := db.tree.Doubt(lo, min(hi, systemToken-1), false); err != nil {
 		return 0, err
 	}
 	db.damage.note()

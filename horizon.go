@@ -198,11 +198,8 @@ func (h *horizons) do(m *replica.RoundStep, until time.Time) (p replica.RoundRep
 	switch {
 	case m.Step != replica.RoundFloor:
 		p.Status = h.step(m, until)
-		if p.Status == replica.Damaged && m.Step == replica.RoundPromise {
-			if lost := h.db.damage.incomplete(v); lost != nil {
-				asked := within(m.Partitions, func(p int) bool { return lost[p] })
-				p.Lost = bitmap(v.partitionsWhere(asked), v.ring.Partitions())
-			}
+		if p.Status == replica.Damaged {
+			p.Lost = h.db.damage.lost(v, m)
 		}
 	case m.Epoch != v.epoch.Number:
 		p.Status = replica.Stale

@@ -201,7 +201,7 @@ func (db *DB) open(dir string) error {
 	}
 	db.tree = tree
 	db.sys = newSystem(tree, db.opts.Clock())
-	if err := db.damage.open(); err != nil {
+	if err := errors.Join(db.damage.open(), db.damage.lapse()); err != nil {
 		return openError(dir, err)
 	}
 	if err := db.identify(dir); err != nil {
@@ -475,7 +475,7 @@ func (db *DB) release() error {
 	db.workers.wait()
 	db.readers.wait()
 	if db.clock != nil {
-		errs = append(errs, db.clock.rest())
+		errs = append(errs, db.clock.rest(), db.damage.rest())
 	}
 	if db.tree != nil {
 		errs = append(errs, db.tree.Close())

@@ -36,11 +36,18 @@ type SyncPolicy = lsm.SyncPolicy
 var SyncAlways = lsm.SyncAlways
 
 // SyncNever acknowledges a write when it is in the log's buffer and leaves the
-// rest to the operating system.
+// rest to the operating system. See SyncEvery for what a node may lose with it.
 var SyncNever = lsm.SyncNever
 
 // SyncEvery acknowledges a write when it is in the log's buffer and syncs the
 // log every d. With d of zero or less it is SyncAlways.
+//
+// A member that ends without Close may then lack what it has acknowledged last. It
+// answers no reads when it starts again, until the other owners have brought it that:
+// N−W+1 of them, W being the majority, that lost nothing. Writes are lost when all
+// that had them end so before they sync; when no owner is whole, as after a power cut
+// at all of them, they serve what they have left together once all of them are there,
+// and EventListener.Healed is told.
 func SyncEvery(d time.Duration) SyncPolicy { return lsm.SyncEvery(d) }
 
 // Options are the settings of a node. The zero value of every field is its

@@ -132,12 +132,6 @@ func lostOf(partitions []uint32, bits []byte) map[uint32]bool {
 	return lost
 }
 
-// tell has one owner do one step.
-func (h *horizons) tell(uid uint64, m replica.RoundStep) error {
-	_, err := h.ask(uid, m)
-	return err
-}
-
 // ask has one member do one step, and gives its answer.
 func (h *horizons) ask(uid uint64, m replica.RoundStep) (replica.RoundReply, error) {
 	m.To, m.Stamp = uid, h.db.clock.Now()

@@ -238,6 +238,7 @@ func TestSimTooManySiblings(t *testing.T) {
 // one or a fresh one hides nothing that was acknowledged. With the actor of its
 // former life it does.
 func TestSimCounterReuse(t *testing.T) {
+	off(t, &kvstore.Defences.Lapse) // with it the node has fresh actors anyway
 	for _, fresh := range []bool{true, false} {
 		t.Run(fmt.Sprint("fresh actors ", fresh), func(t *testing.T) {
 			defer func(d bool) { kvstore.Defences.FreshActors = d }(kvstore.Defences.FreshActors)

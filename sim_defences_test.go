@@ -53,7 +53,7 @@ func seededBugs() []seededBug {
 		{name: "reads at One", find: storm, set: func(o *kvstore.Options) { o.Read = kvstore.One }, rule: "K2", seed: 1},
 		{name: "writes at One", find: storm, set: func(o *kvstore.Options) { o.Write = kvstore.One }, rule: "K2", seed: 1},
 		{name: "acknowledged before the sync", find: blackout, set: func(o *kvstore.Options) { o.Sync = kvstore.SyncNever }, rule: "K1", seed: 1},
-		{name: "actors live on", find: counterReuse, off: &d.FreshActors, rule: "K1", seed: 1},
+		{name: "actors live on", find: counterReuse, off: &d.FreshActors, backups: []*bool{&d.Lapse}, rule: "K1", seed: 1},
 		{name: "one actor for plain and causal writes", find: slowOwner, off: &d.CausalActors, rule: "K1", seed: 1},
 		{name: "causal writes do not take turns", find: causalShort, off: &d.KeyLocks, rule: "K1", seed: 21},
 		{name: "causal writes are sent though they are not stored", find: fullDisk, off: &d.SyncFirst, rule: "K1", seed: 1},
@@ -80,6 +80,7 @@ func seededBugs() []seededBug {
 		{name: "what comes late is taken", find: lateHint, off: &d.Promise, rule: "K1", seed: 1},
 		{name: "counted hints without room", find: sloppyApart, off: &d.CountedRoom, set: func(o *kvstore.Options) { o.HintBytes = 600 }, rule: "K1", seed: 1},
 		{name: "rounds do not heed counted hints", find: sloppyApart, off: &d.HintFloor, rule: "K1", seed: 1},
+		{name: "what was not synced counts after a power cut", find: lapse, off: &d.Lapse, backups: []*bool{&d.Hints, &d.Exchange, &d.Rounds}, rule: "K2", seed: 1},
 		{name: "a causal write brings back what it had read", find: forgotten, off: &d.Late, rule: "K1", seed: 1},
 	}
 }

@@ -25,6 +25,7 @@ const (
 	sysBoots     = "node/boots"      // 8 bytes: starts so far
 	sysCausal    = "node/causal"     // 8 bytes: the present actor of causal writes
 	sysSalvaged  = "node/salvaged"   // 1 byte: some of these keys may be missing
+	sysLazy      = "node/lazy"       // 1 byte, from open to close: writes are acknowledged before they are synced
 	sysCluster   = "cluster/name"    // text
 	sysCeiling   = "clock/ceiling"   // 8 bytes: no stamp above it was issued
 	sysTopology  = "topology/state"  // the agent's, opaque
@@ -75,10 +76,10 @@ func (s *system) readable() error {
 	return nil
 }
 
-// get returns a key's value, nil when it was never set.
+// get returns a key's value, nil when it was never set or was removed.
 func (s *system) get(key string) ([]byte, error) {
 	rec, ok, err := s.tree.ReadToken(systemToken, []byte(key))
-	if err != nil || !ok {
+	if err != nil || !ok || rec.Kind == lsm.Tombstone {
 		return nil, err
 	}
 	return rec.Value, nil

@@ -22,7 +22,7 @@ const maxAside = 8
 // been healed: tokens from Lo to Hi, both included. Reads of them give
 // ErrCorrupt, unless they find a plain record above MaxDot.
 type Range struct {
-	File   uint64 // number of the table, or of the first damaged log segment
+	File   uint64 // number of the table, or of the first damaged log segment; 0: see Doubt
 	Lo, Hi uint64
 	MaxDot vclock.Dot // the highest dot that may be lost; the highest there is where nobody knows
 }
@@ -31,6 +31,9 @@ type Range struct {
 var unknownDot = vclock.Dot{Stamp: 1<<64 - 1, Actor: 1<<64 - 1}
 
 func (r Range) String() string {
+	if r.File == 0 {
+		return fmt.Sprintf("tokens %016x to %016x of what was not synced", r.Lo, r.Hi)
+	}
 	return fmt.Sprintf("tokens %016x to %016x of file %d", r.Lo, r.Hi, r.File)
 }
 
@@ -43,6 +46,9 @@ func (r Range) part() manifest.Part {
 }
 
 func (r Range) err() error {
+	if r.File == 0 {
+		return base.Corrupt("the log", 0, fmt.Sprintf("the last records with tokens from %016x to %016x", r.Lo, r.Hi), "that they may not have been synced")
+	}
 	return base.Corrupt(fmt.Sprintf("file %d", r.File), 0,
 		fmt.Sprintf("the records with tokens from %016x to %016x", r.Lo, r.Hi), "damage; the file was set aside")
 }
@@ -81,8 +87,10 @@ func (t *Tree) Healed(ranges ...Range) error {
 
 // Doubt says that records with tokens from lo to hi, both included, may be missing
 // although no file is damaged: the directory is an older copy of itself. It is as if a
-// file with them had been set aside, but for OnDamage. Durable on return.
-func (t *Tree) Doubt(lo, hi uint64) error {
+// file with them had been set aside, but for OnDamage. Durable on return. With unsynced
+// it is the last of the log that may be missing, since it was acknowledged before it was
+// synced; the range's File then is 0, that of other doubts is a number that no file has.
+func (t *Tree) Doubt(lo, hi uint64, unsynced bool) error {
 	if lo > hi {
 		return fmt.Errorf("%w: a range of tokens from %016x to %016x", ErrInvalid, lo, hi)
 	}
@@ -93,7 +101,10 @@ func (t *Tree) Doubt(lo, hi uint64) error {
 	if err := t.writable(); err != nil {
 		return err
 	}
-	part := manifest.Part{File: t.number(), Span: base.Span{Lo: lo, Hi: hi}}
+	part := manifest.Part{Span: base.Span{Lo: lo, Hi: hi}}
+	if !unsynced {
+		part.File = t.number()
+	}
 	e := manifest.Edit{Damage: []manifest.Damage{{Part: part, MaxDot: unknownDot}}}
 	return t.changeBelow(stale{lo: lo, hi: hi}, func() error { return t.edit(e, nil) })
 }

@@ -75,7 +75,9 @@ func DecodeRoundStep(b []byte) (RoundStep, error) {
 //	reply head | lost, a bit each
 //
 // Lost are those of the partitions, with Damaged to a RoundPromise, of which the owner
-// may lack data: a round of the others may begin. It is empty otherwise.
+// may lack data: a round of the others may begin. With Damaged to a RoundHeal they are
+// those of which it may lack more than what it had not synced when it ended. It is empty
+// otherwise.
 type RoundReply struct {
 	Reply
 	Lost []byte
