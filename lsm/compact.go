@@ -215,12 +215,12 @@ func (t *Tree) beginLocked(v *version, shapes [][]compaction.Run, room int64) (*
 // tried all the same, since it often writes much less than it reads. With nothing to
 // do it gives no runs.
 func (t *Tree) pickLocked(shapes [][]compaction.Run, room int64) (compaction.Job, error) {
-	c := compaction.Conditions{
-		Resting:   t.rest.now.Load(),
-		NoBottoms: t.mu.bottoms >= compactors()-1,
-		Held:      t.heldLocked,
-	}
+	c := compaction.Conditions{Resting: t.rest.now.Load(), Held: t.heldLocked}
 	j, ok := t.o.pick(shapes, c)
+	if ok && j.Level == compaction.Bottom && t.mu.bottoms >= compactors()-1 && !t.short(shapes[j.Slice], j.Runs) {
+		c.NoBottoms = true
+		j, ok = t.o.pick(shapes, c)
+	}
 	if !ok || fits(shapes[j.Slice], j.Runs, room) {
 		return j, nil
 	}
@@ -233,6 +233,16 @@ func (t *Tree) pickLocked(shapes [][]compaction.Run, room int64) (compaction.Job
 		return j, nil
 	}
 	return compaction.Job{}, fmt.Errorf("%w: %d bytes are left for one of slice %d, which may need more", errPutOff, room, j.Slice)
+}
+
+// short reports whether a compaction of the chosen runs of a slice takes about as long
+// as a few flushes. Small ones may wait for that.
+func (t *Tree) short(slice []compaction.Run, chosen []int) bool {
+	n := uint64(0)
+	for _, i := range chosen {
+		n += slice[i].Bytes
+	}
+	return n <= uint64(2*t.o.MemtableBytes)
 }
 
 // fits reports whether a compaction of the chosen runs of a slice cannot fill the
