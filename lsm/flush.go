@@ -136,8 +136,7 @@ func (t *Tree) oldestSealed() (m, next *mem) {
 func (t *Tree) flush(m, next *mem) error {
 	began := t.elapsed()
 	strays := t.strays()
-	out := output{t: t, bytes: uint64(m.Bytes()) >> (64 - t.sliceShift)}
-	tables, err := out.writeAll(m)
+	out, tables, err := t.writeAll(m, uint64(m.Bytes())>>(64-t.sliceShift))
 	if err != nil {
 		t.load.flushing.Store(0)
 		return out.abandon(err)

@@ -348,8 +348,7 @@ func (r *recovery) salvage(damaged uint64, logs []uint64) error {
 	t := r.t
 	e := r.loss
 	for _, m := range r.mems {
-		out := output{t: t}
-		tables, err := out.writeAll(m)
+		out, tables, err := t.writeAll(m, 0)
 		t.load.flushing.Store(0)
 		if err != nil {
 			return out.abandon(err)

@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"path"
@@ -9,6 +10,7 @@ import (
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/internal/manifest"
+	"example.com/kvstore/lsm/internal/memtable"
 	"example.com/kvstore/lsm/internal/table"
 	"example.com/kvstore/lsm/vfs"
 )
@@ -114,14 +116,53 @@ func (t *Tree) bottomBytes(slice int) (n uint64) {
 	return n
 }
 
-// writeAll makes tables of a memtable.
-func (o *output) writeAll(m *mem) ([]*tableFile, error) {
+// sideBySide is the size of a memtable from which two goroutines make its tables.
+const sideBySide = 4 << 20
+
+// outputs make the tables of one memtable, side by side.
+type outputs []*output
+
+// writeAll makes tables of a memtable, of which bytes go to each slice: for a large one
+// those of the lower half of all tokens on a goroutine of its own, since writers wait for
+// the memory. What it gives together with an error is to be abandoned.
+func (t *Tree) writeAll(m *mem, bytes uint64) (outputs, []*tableFile, error) {
 	view := m.View(0, math.MaxUint64)
 	defer view.Close()
+	size := m.Bytes() / int64(max(view.Len(), 1))
+	if t.sliceShift == 64 || m.Bytes() < sideBySide {
+		o := &output{t: t, bytes: bytes}
+		tables, err := o.writeView(view, size)
+		return outputs{o}, tables, err
+	}
+	below, rest := view.Split(1 << 63) // the lower half of the slices, and the upper
+	low, high := &output{t: t, bytes: bytes}, &output{t: t, bytes: bytes}
+	var tables []*tableFile
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tables, err = low.writeView(below, size)
+	}()
+	more, otherErr := high.writeView(rest, size)
+	<-done
+	return outputs{low, high}, append(tables, more...), errors.Join(err, otherErr)
+}
+
+// abandon is output.abandon for all of them.
+func (os outputs) abandon(err error) error {
+	for _, o := range os {
+		o.abandon(err)
+	}
+	return err
+}
+
+// writeView makes tables of some records of a memtable, which take about size bytes each
+// there.
+func (o *output) writeView(view *memtable.View, size int64) ([]*tableFile, error) {
 	for i := range view.Len() {
 		if i%yieldRecords == 0 {
 			runtime.Gosched()
-			o.t.load.flushing.Store(m.Bytes() * int64(i) / int64(view.Len()))
+			o.t.load.flushing.Add(size * yieldRecords)
 		}
 		r := view.At(i)
 		if err := o.add(&r); err != nil {

@@ -127,6 +127,13 @@ func (s *shard) collectTokenLocked(token uint64, f func(p ref)) {
 // Len is the number of records.
 func (v *View) Len() int { return len(v.items) }
 
+// Split gives two views that share v's records: those below token, and the others. Each
+// is for one goroutine, and must not be used once v is closed.
+func (v *View) Split(token uint64) (below, rest *View) {
+	i, _ := slices.BinarySearchFunc(v.items, token, func(it item, token uint64) int { return cmp.Compare(it.token, token) })
+	return &View{t: v.t, items: v.items[:i:i]}, &View{t: v.t, items: v.items[i:]}
+}
+
 // At gives the i-th record; its slices point into the memtable.
 func (v *View) At(i int) base.Record {
 	if i%touchItems == 0 {
