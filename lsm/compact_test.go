@@ -109,7 +109,7 @@ func TestAwaitedHorizon(t *testing.T) {
 		synctest.Wait()
 		m := tree.Metrics()
 		require.Greater(t, m.Records, uint64(n/32))
-		require.Less(t, m.Records, uint64(n/8))
+		require.Less(t, m.Records, uint64(n/2)) // more than the late ones, where one of them is what a table is judged by
 		tree.HorizonMoved()
 		synctest.Wait()
 		require.Equal(t, m.Compactions, tree.Metrics().Compactions, "nothing has changed, and it is tried again")
