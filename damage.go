@@ -125,7 +125,8 @@ func (d *damage) lapse() error {
 	}
 	if (mark != nil || lazy && d.salvaged) && db.isolating && defences.Lapse {
 		chain, err := db.sys.chain()
-		if len(chain) > 0 && err == nil { // else it was no member yet, and had nothing to lose
+		// Without other members nobody has what it may lack.
+		if n := len(chain); err == nil && n > 0 && len(chain[n-1].Members) > 1 {
 			err = db.tree.Doubt(0, systemToken-1, true)
 			d.note()
 		}

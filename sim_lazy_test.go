@@ -143,6 +143,22 @@ func TestSimLazyBlackout(t *testing.T) {
 	})
 }
 
+// TestSimLazyAlone: a node without others goes on at once with what it has.
+func TestSimLazyAlone(t *testing.T) {
+	o := &kvtest.Options{Nodes: 1, Configure: func(_ int, o *kvstore.Options) { lazily(o) }}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		c.Ready()
+		put(c, 0, "key", 1)
+		time.Sleep(2 * time.Minute)
+		put(c, 0, "late", 2)
+		c.Crash(0)
+		c.Restart(0)
+		c.Ready()
+		require.Zero(c.T, incomplete(c))
+		get(c, 0, "key", 1)
+	})
+}
+
 // TestSimLazyRestart: a node that is closed has synced all, and is whole when it starts
 // again. One that lost power says so once, and is whole when it was healed and closed.
 func TestSimLazyRestart(t *testing.T) {
