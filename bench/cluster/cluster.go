@@ -21,6 +21,7 @@ type cluster struct{ nodes []*process }
 
 // A process is one node, seen from the parent.
 type process struct {
+	config  nodeConfig
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	enc     *json.Encoder
@@ -82,7 +83,7 @@ func startNode(ctx context.Context, config nodeConfig) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &process{cmd, in, json.NewEncoder(in), json.NewDecoder(bufio.NewReader(out))}, nil
+	return &process{config, cmd, in, json.NewEncoder(in), json.NewDecoder(bufio.NewReader(out))}, nil
 }
 
 // all gives every node its command at once and collects the answers.

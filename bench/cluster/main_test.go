@@ -40,6 +40,22 @@ func TestRound(t *testing.T) {
 	require.Empty(t, left, "the nodes' directories are removed")
 }
 
+// One short outage: the third node comes back and gets what it missed.
+func TestOutage(t *testing.T) {
+	o := options{nodes: 3, callers: 6, keys: 200, valueBytes: 100, rounds: 1,
+		time: 100 * time.Millisecond, warm: 10 * time.Millisecond, outage: 2 * time.Second, dir: t.TempDir()}
+	results, err := measureOutages(t.Context(), o)
+	require.NoError(t, err)
+	require.Len(t, results, 1)
+	r := results[0]
+	require.Zero(t, r.Errors)
+	require.NotZero(t, r.Hints)
+	require.NotZero(t, r.Before)
+	require.NotZero(t, r.During)
+	require.NotZero(t, r.After)
+	require.Contains(t, tabulateOutages(results), "| median")
+}
+
 // The quantiles of a tally are those of the sorted list, within a bucket.
 func TestQuantiles(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -160,7 +160,7 @@ func tabulate(results []result) string {
 }
 
 // save writes name.jsonl and name.md.
-func save(name string, results []result, table string) error {
+func save(name string, results []any, table string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}

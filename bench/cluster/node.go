@@ -28,10 +28,11 @@ type nodeConfig struct {
 // A command goes to a node's standard input, one JSON object per line; each gets
 // one answer on its standard output.
 type command struct {
-	Do          string // "ready", "fill", "run"
+	Do          string // "ready", "fill", "run", "hints"
 	Part, Parts int    // fill: the keys of this node
 	Workload    string
 	Callers     int
+	Rate        float64   // run: operations a second of all callers; 0: as many as they can
 	From, Until time.Time // run: what is counted
 }
 
@@ -41,6 +42,7 @@ type answer struct {
 	Tally  tally
 	Before counters
 	After  counters
+	Hints  int // that the node keeps for others, and partitions that need an exchange
 }
 
 // counters only grow; the difference of two snapshots belongs to a workload.
@@ -107,10 +109,13 @@ func (l load) do(cmd command) answer {
 	switch cmd.Do {
 	case "ready":
 		err = l.db.Ready(ctx)
+	case "hints":
+		m := l.db.Metrics()
+		a.Hints = m.PendingHints + m.NeedExchange
 	case "fill":
 		err = l.fill(ctx, cmd.Part, cmd.Parts)
 	case "run":
-		l.from, l.until = cmd.From, cmd.Until
+		l.from, l.until, l.rate = cmd.From, cmd.Until, cmd.Rate
 		var w workload
 		if w, err = named(cmd.Workload); err != nil {
 			break

@@ -90,6 +90,7 @@ type load struct {
 	keys        []string
 	valueBytes  int
 	callers     int
+	rate        float64 // operations a second; 0: one after the other
 	from, until time.Time
 }
 
@@ -106,7 +107,15 @@ func (l load) run(ctx context.Context, op func(context.Context, *kvstore.DB, str
 			for j := range value {
 				value[j] = byte(rng.Uint32())
 			}
-			for began := time.Now(); began.Before(l.until); {
+			// With a rate the latency counts from when the operation was due.
+			due := time.Now()
+			every := time.Duration(0)
+			if l.rate > 0 {
+				every = time.Duration(float64(l.callers) / l.rate * float64(time.Second))
+				due = due.Add(rand.N(every))
+			}
+			for began := due; began.Before(l.until); {
+				time.Sleep(time.Until(began))
 				key := l.keys[rng.IntN(len(l.keys))]
 				copy(value, key)
 				err := op(ctx, l.db, key, value)
@@ -119,7 +128,9 @@ func (l load) run(ctx context.Context, op func(context.Context, *kvstore.DB, str
 						tallies[i].add(ended.Sub(began))
 					}
 				}
-				began = ended
+				if began = began.Add(every); every == 0 {
+					began = ended
+				}
 			}
 		})
 	}
