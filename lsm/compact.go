@@ -64,9 +64,13 @@ func (t *Tree) compactLoop() {
 		case errors.Is(err, ErrNoSpace):
 			t.noSpace("compaction", err)
 			retry.Reset(retryAfter)
-		case errors.Is(err, errPutOff) || errors.Is(err, base.ErrUnreadable):
+		case errors.Is(err, errPutOff):
 			t.o.Logger.Debug("lsm: a compaction is put off", "error", err)
 			retry.Reset(retryAfter)
+		case errors.Is(err, base.ErrUnreadable):
+			t.o.Logger.Debug("lsm: a compaction is put off", "error", err)
+			t.pause(retryAfter) // it has kicked itself: there may have been more to do
+			continue
 		case again:
 			continue
 		}

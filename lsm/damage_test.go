@@ -496,6 +496,43 @@ func TestLostLog(t *testing.T) {
 	require.NoError(t, tree.Close())
 }
 
+// TestUnreadableCompaction: a compaction of a table that cannot be read is tried again
+// about once a second, and not all the time.
+func TestUnreadableCompaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk, _ := damagedDisk(t, 60)
+		var broken atomic.Bool
+		var reads atomic.Int64
+		o := isolating(vfs.Faulty(disk, func(op vfs.Op) error {
+			if op.Kind == vfs.OpRead && strings.HasSuffix(op.Name, ".table") && broken.Load() {
+				reads.Add(1)
+				return vfs.ErrInjected
+			}
+			return nil
+		}))
+		o.CacheBytes = -1
+		o.pick = func(slices [][]compaction.Run, _ compaction.Conditions) (compaction.Job, bool) {
+			for s, runs := range slices {
+				if broken.Load() && len(runs) > 1 && !runs[0].Busy && !runs[1].Busy {
+					return compaction.Job{Slice: s, Runs: []int{0, 1}, Level: compaction.Bottom}, true
+				}
+			}
+			return compaction.Job{}, false
+		}
+		tree := open(t, o)
+		fill(t, tree, 100, 50)
+		require.NoError(t, tree.Flush())
+		broken.Store(true)
+		kick(tree.compactKick)
+		time.Sleep(unreadableFor / 2)
+		synctest.Wait()
+		require.NotZero(t, reads.Load())
+		require.Less(t, reads.Load(), int64(100))
+		broken.Store(false)
+		require.NoError(t, tree.Close())
+	})
+}
+
 // TestUnreadable lets reads of a table fail. Once is nothing. When the second attempt
 // fails too the error is told; with Isolate the table is read again later, and counts as
 // damaged when that fails still.
