@@ -127,7 +127,7 @@ func (d *damage) lapse() error {
 		chain, err := db.sys.chain()
 		// Without other members nobody has what it may lack.
 		if n := len(chain); err == nil && n > 0 && len(chain[n-1].Members) > 1 {
-			err = db.tree.Doubt(0, systemToken-1, true)
+			err = db.tree.Doubt(0, lastToken, true)
 			d.note()
 		}
 		if err != nil {
@@ -156,8 +156,8 @@ func (d *damage) rest() error {
 // systemParts are the damaged ranges, as far as they have keys of the system.
 func (d *damage) systemParts() (parts []lsm.Range) {
 	for _, r := range d.db.tree.Damaged() {
-		if r.Hi == systemToken {
-			r.Lo = systemToken
+		if r.Hi >= firstSystem {
+			r.Lo = max(r.Lo, firstSystem)
 			parts = append(parts, r)
 		}
 	}
@@ -280,7 +280,7 @@ func (d *damage) touched(v *view, by func(lsm.Range) bool) []bool {
 	}
 	lost := make([]bool, v.ring.Partitions())
 	for _, r := range ranges {
-		if r.Lo == systemToken || !by(r) {
+		if r.Lo >= firstSystem || !by(r) {
 			continue
 		}
 		for p := v.ring.Partition(r.Lo); p <= v.ring.Partition(r.Hi); p++ {
@@ -315,7 +315,7 @@ func (d *damage) doubtOnce(why string) error {
 		return nil
 	}
 	d.db.opts.Logger.Error("kvstore: this node's directory is an older copy of itself; what it may lack comes from the other owners", "why", why)
-	if err := d.db.tree.Doubt(0, systemToken-1, false); err != nil {
+	if err := d.db.tree.Doubt(0, lastToken, false); err != nil {
 		d.db.opts.Logger.Error("kvstore: the directory is not trusted, but that cannot be noted", "err", err)
 		return err
 	}
@@ -424,7 +424,7 @@ func (d *damage) takeIn(v *view) error {
 func (d *damage) disown(v *view) error {
 	var parts []lsm.Range
 	for _, r := range d.db.tree.Damaged() {
-		if r.Lo == systemToken {
+		if r.Lo >= firstSystem {
 			continue
 		}
 		for p := v.ring.Partition(r.Lo); p <= v.ring.Partition(r.Hi); p++ {
@@ -439,7 +439,7 @@ func (d *damage) disown(v *view) error {
 // within is the part of a damaged range that lies in partition p.
 func (v *view) within(r lsm.Range, p int) lsm.Range {
 	lo, hi := v.ring.Range(p)
-	r.Lo, r.Hi = max(r.Lo, lo), min(r.Hi, hi, systemToken-1)
+	r.Lo, r.Hi = max(r.Lo, lo), min(r.Hi, hi, lastToken)
 	return r
 }
 

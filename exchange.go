@@ -73,7 +73,7 @@ func (c *comparison) spare(lost []bool, rest, may bool) bool {
 
 // scan gives the own records of a comparison, from tables with dots above a floor.
 func (db *DB) scan(c *comparison, above vclock.Dot) iter.Seq2[lsm.Record, error] {
-	hi := min(c.Hi, systemToken-1)
+	hi := min(c.Hi, lastToken)
 	switch {
 	case c.rest:
 		return db.tree.Salvage(c.Lo, hi)
@@ -288,7 +288,7 @@ func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (e
 	if x.peer == nil {
 		return x.result, errDown
 	}
-	c := &comparison{Range: merkle.Range{Lo: from, Hi: systemToken - 1}, routine: routine, cut: piece.cut, floors: db.horizons.floors(v), compared: v.shared(uid)}
+	c := &comparison{Range: merkle.Range{Lo: from, Hi: lastToken}, routine: routine, cut: piece.cut, floors: db.horizons.floors(v), compared: v.shared(uid)}
 	x.own = slices.Clone(c.floors)
 	if c.cut == 0 {
 		c.cut = vclock.NewStamp(db.opts.Clock().Add(-db.opts.MaxClockOffset - cutMargin))
@@ -299,7 +299,7 @@ func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (e
 		c.compared = within(bits, c.compared)
 		c.Lo, _ = v.ring.Range(int(partitions[0]))
 		_, c.Hi = v.ring.Range(int(partitions[len(partitions)-1]))
-		c.Lo, c.Hi = max(c.Lo, from), min(c.Hi, systemToken-1)
+		c.Lo, c.Hi = max(c.Lo, from), min(c.Hi, lastToken)
 	}
 	if !c.spare(db.damage.incomplete(v), piece.heal != notHealing, partitions == nil) {
 		return x.result, errDamaged
@@ -536,7 +536,7 @@ func (x *conversation) settleSome(c *comparison, tokens []uint64) (settled int, 
 // atToken reads what this node holds at a token now.
 func (db *DB) atToken(c *comparison, token uint64) ([]replica.KeyRecord, error) {
 	p := db.view.Load().ring.Partition(token)
-	if token >= systemToken || p >= len(c.floors) || !c.compared(p) {
+	if token > lastToken || p >= len(c.floors) || !c.compared(p) {
 		return nil, nil
 	}
 	var own []replica.KeyRecord
@@ -797,11 +797,11 @@ func (x *exchanges) step() {
 	}
 	var compared []uint32
 	for _, p := range w.Partitions {
-		if _, hi := v.ring.Range(int(p)); min(hi, systemToken-1) <= r.end {
+		if _, hi := v.ring.Range(int(p)); min(hi, lastToken) <= r.end {
 			compared = append(compared, p)
 		}
 	}
-	if done := x.rota.Done(now(), w, compared, r.end >= systemToken-1, r.end, r.read); len(done) > 0 {
+	if done := x.rota.Done(now(), w, compared, r.end >= lastToken, r.end, r.read); len(done) > 0 {
 		if err := x.settled(done); err != nil {
 			x.db.opts.Logger.Warn("kvstore: partitions that were exchanged are exchanged again", "err", err)
 		}

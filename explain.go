@@ -96,7 +96,8 @@ func stampTime(stamp uint64) time.Time {
 func (db *DB) explainReplica(ctx context.Context, v *view, key string, t target, deadline time.Time) (ReplicaState, error) {
 	s := ReplicaState{Node: t.id}
 	hint := replica.Hint{Target: t.uid, KeyRecord: replica.KeyRecord{Key: bytesOf(key)}}
-	rec, _, err := db.tree.ReadToken(systemToken, hint.StoreKey())
+	stored := hint.StoreKey()
+	rec, _, err := db.tree.ReadToken(spreadToken(stored), stored)
 	if err != nil {
 		return s, engineError(err)
 	}

@@ -51,7 +51,7 @@ func TokenOf(key string) uint64 { return ring.Token(key) }
 // Holds tells what this node's own copy has of each key.
 func Holds(db *DB) (map[string]check.Holding, error) {
 	all := map[string]check.Holding{}
-	for rec, err := range db.tree.Scan(0, systemToken-1) {
+	for rec, err := range db.tree.Scan(0, lastToken) {
 		if err != nil {
 			return nil, err
 		}
@@ -67,7 +67,7 @@ func UID(db *DB) uint64 { return db.uid }
 // HoldsSum is a hash of all that this node's own copy has.
 func HoldsSum(db *DB) (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
-	for rec, err := range db.tree.Scan(0, systemToken-1) {
+	for rec, err := range db.tree.Scan(0, lastToken) {
 		if err != nil {
 			return sum, err
 		}
@@ -194,7 +194,7 @@ func Lose(db *DB, key string, others ...string) (with int, err error) {
 		}
 	}
 	lo, hi := r.Range(p)
-	if err := db.tree.Doubt(lo, min(hi, systemToken-1), false); err != nil {
+	if err := db.tree.Doubt(lo, min(hi, lastToken), false); err != nil {
 		return 0, err
 	}
 	db.damage.note()

@@ -143,7 +143,7 @@ func (h *hints) load() error {
 	if h.db.damage.salvaged { // it may be lost
 		h.floor = max(h.floor, vclock.NewStamp(h.db.opts.Clock().Add(h.db.opts.MaxClockOffset)))
 	}
-	for rec, err := range h.db.tree.Scan(systemToken, systemToken) {
+	for rec, err := range h.db.tree.Scan(firstSystem, systemToken-1) {
 		if err != nil {
 			return err
 		}
@@ -271,7 +271,7 @@ func (h *hints) lift(r *floorRaise) {
 // findLow looks for the lowest counted hint that is here.
 func (h *hints) findLow() error {
 	low := uint64(math.MaxUint64)
-	for rec, err := range h.db.tree.Scan(systemToken, systemToken) {
+	for rec, err := range h.db.tree.Scan(firstSystem, systemToken-1) {
 		if err != nil {
 			return err
 		}
@@ -547,7 +547,7 @@ func (h *hints) add(g *hintGroup, hint *replica.Hint) replica.Status {
 		old = g.batch[i]
 	} else {
 		var err error
-		if old, _, err = h.db.tree.ReadToken(systemToken, key); err != nil {
+		if old, _, err = h.db.tree.ReadToken(spreadToken(key), key); err != nil {
 			return errorStatus(err)
 		}
 	}
@@ -595,12 +595,12 @@ func (h *hints) add(g *hintGroup, hint *replica.Hint) replica.Status {
 
 func (g *hintGroup) put(key []byte, stamp uint64, kind lsm.Kind, value []byte) {
 	dot := vclock.Dot{Stamp: stamp}
-	g.batch = append(g.batch, lsm.Record{Token: systemToken, Key: key, Min: dot, Max: dot, Kind: kind, Value: value})
+	g.batch = append(g.batch, lsm.Record{Token: spreadToken(key), Key: key, Min: dot, Max: dot, Kind: kind, Value: value})
 }
 
 // stampOf is the stamp of a key in the system key space, 0 when there is none.
 func (h *hints) stampOf(key []byte) uint64 {
-	old, _, err := h.db.tree.ReadToken(systemToken, key)
+	old, _, err := h.db.tree.ReadToken(spreadToken(key), key)
 	if err != nil {
 		return 0
 	}
@@ -673,7 +673,7 @@ func (h *hints) fill(b *hintBatch, q *replica.Batch, credit int) bool {
 
 func (h *hints) newPass() *hintPass {
 	p := &hintPass{}
-	p.next, p.stop = iter.Pull2(h.db.tree.Scan(systemToken, systemToken))
+	p.next, p.stop = iter.Pull2(h.db.tree.Scan(firstSystem, systemToken-1))
 	return p
 }
 
@@ -749,7 +749,7 @@ func (h *hints) answered(e *hintEvent) {
 			refused = true
 			continue
 		}
-		old, _, err := h.db.tree.ReadToken(systemToken, key)
+		old, _, err := h.db.tree.ReadToken(spreadToken(key), key)
 		if err == nil && old.Kind == lsm.Value && (old.Max.Stamp == b.stamps[i] || !defences.HintStamps) {
 			g.put(key, old.Max.Stamp+1, lsm.Tombstone, nil)
 			hints++

@@ -105,7 +105,7 @@ func (t *horizonTable) at(p int) replica.Horizon {
 
 // purge is the engine's Options.Horizon.
 func (h *horizons) purge(token uint64) vclock.Dot {
-	if token == systemToken || !defences.Purge {
+	if token > lastToken || !defences.Purge {
 		return vclock.Dot{Stamp: math.MaxUint64, Actor: math.MaxUint64} // its keys have one writer each
 	}
 	t := h.table.Load()

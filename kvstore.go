@@ -210,7 +210,7 @@ func (db *DB) open(dir string) error {
 	if db.clock, err = newStamper(db.opts.Clock, db.opts.MaxClockOffset, db.sys); err != nil {
 		return openError(dir, err)
 	}
-	for _, err := range tree.Scan(0, systemToken-1) {
+	for _, err := range tree.Scan(0, lastToken) {
 		if err != nil && !(db.isolating && errors.Is(err, lsm.ErrCorrupt)) {
 			return openError(dir, err)
 		}

@@ -99,7 +99,7 @@ func (db *DB) repairWith(ctx context.Context, v *view, n viewNode, partitions []
 			}
 			progress.Partitions = 0
 			for _, p := range partitions {
-				if _, hi := v.ring.Range(int(p)); min(hi, systemToken-1) <= r.end {
+				if _, hi := v.ring.Range(int(p)); min(hi, lastToken) <= r.end {
 					progress.Partitions++
 				}
 			}

@@ -141,7 +141,7 @@ func (s *scan) page(ctx context.Context, lo uint64, failed map[uint64]bool) (ite
 			s.after = last
 			return items, ring.Token(last), false, nil
 		}
-		return items, hi + 1, hi >= lsm.SystemToken-1, nil
+		return items, hi + 1, hi >= lastToken, nil
 	}
 	return nil, 0, false, qe.fail(fmt.Errorf("%w: owners failed %d times", ErrTimeout, maxAttempts))
 }
@@ -192,7 +192,7 @@ func (s *scan) reach(v *view, lo uint64, chosen []target, failed map[uint64]bool
 		}
 		_, hi = v.ring.Range(p)
 	}
-	return min(hi, lsm.SystemToken-1)
+	return min(hi, lastToken)
 }
 
 // askPages asks each of the owners for the page, and tells which of them failed.
@@ -342,7 +342,7 @@ func (db *DB) scanPage(q *replica.ScanRequest, deadline time.Time) []byte {
 		}
 	}
 	looks, size := 0, 0
-	for rec, err := range db.tree.Scan(q.Lo, min(q.Hi, lsm.SystemToken-1)) {
+	for rec, err := range db.tree.Scan(q.Lo, min(q.Hi, lastToken)) {
 		if err != nil {
 			p = replica.ScanReply{Reply: replica.Reply{Status: errorStatus(err), Stamp: p.Stamp, Epoch: p.Epoch}}
 			return p.AppendHead(nil)

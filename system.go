@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -13,10 +12,19 @@ import (
 	"example.com/kvstore/vclock"
 )
 
-// systemToken is the token of every key of the system key space: a node's own
-// state lives in the same engine as its data, under a token that no user key
-// has. Its writes are synced under every policy.
-const systemToken = math.MaxUint64
+// The system key space: a node's own state lives in the same engine as its data, under
+// tokens that no user key has. Its writes are synced under every policy.
+const (
+	lastToken   = firstSystem - 1 // that a user key may have
+	firstSystem = lsm.FirstSystemToken
+	systemToken = lsm.SystemToken // of all but hints and marks
+)
+
+// spreadToken is the token of a key of which there are many like it. With one token for
+// all of them neither filters nor the record cache could tell them apart.
+func spreadToken(key []byte) uint64 {
+	return min(firstSystem+lsm.Token(key)>>32, systemToken-1)
+}
 
 // Keys of the system key space. Described in lsm/FORMAT.md.
 const (
@@ -68,7 +76,7 @@ type setting struct {
 
 // readable reports, as an error, whether some of the keys are hidden by damage.
 func (s *system) readable() error {
-	for _, err := range s.tree.Scan(systemToken, systemToken) {
+	for _, err := range s.tree.Scan(firstSystem, systemToken) {
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,7 @@ import "example.com/kvstore/lsm/internal/base"
 // A Record is one version of one key, with the dots of the writes it holds. Scan
 // and Read give them, Apply, Submit and Ingest take them. Its fields:
 //
-//	Token    uint64     // Token(Key), or SystemToken
+//	Token    uint64     // Token(Key), or FirstSystemToken to SystemToken
 //	Key      []byte     // at most MaxKeyBytes
 //	Min, Max vclock.Dot // lowest and highest dot inside; equal in plain records
 //	Kind     Kind       // Value, Tombstone or Causal
@@ -27,9 +27,12 @@ const (
 	Causal = base.Causal
 )
 
-// SystemToken is the token of the key space that is reserved for a node's own
-// state. To the tree it is a token like any other; no key hashes to it.
-const SystemToken uint64 = base.SystemToken
+// Tokens from FirstSystemToken to SystemToken are reserved for a node's own state. To
+// the tree they are tokens like any other; no key hashes to one of them.
+const (
+	FirstSystemToken uint64 = base.FirstSystemToken
+	SystemToken      uint64 = base.SystemToken
+)
 
 // LocalActor is the actor in the dots of Put and Delete.
 const LocalActor = 0
@@ -42,5 +45,5 @@ const (
 )
 
 // Token gives the position of a key in the order of everything: its xxHash64,
-// where the highest value is lowered by one to keep SystemToken free.
+// lowered to stay below FirstSystemToken.
 func Token(key []byte) uint64 { return base.Token(key) }

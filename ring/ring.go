@@ -25,9 +25,9 @@ type Ring struct {
 	changed []uint64
 }
 
-// Token is the position of a key: its 64-bit xxHash. The last position is
-// reserved, so a key that hashes to it moves one down.
-func Token(key string) uint64 { return min(xxhash.Sum64String(key), math.MaxUint64-1) }
+// Token is the position of a key: its 64-bit xxHash. The last 2^32 positions are
+// reserved, so a key that hashes to one of them moves down before them.
+func Token(key string) uint64 { return min(xxhash.Sum64String(key), math.MaxUint64-1<<32) }
 
 // New lays out q partitions (a power of two, at most MaxPartitions) with n
 // replicas each over nodes, at epoch 1. With fewer than n nodes of positive

@@ -21,6 +21,7 @@ func TestToken(t *testing.T) {
 	require.Equal(t, uint64(0x44bc2cf5ad770999), Token([]byte("abc")))
 	require.Equal(t, xxhash.Sum64String("key"), Token([]byte("key")))
 	require.Equal(t, uint64(math.MaxUint64), uint64(SystemToken))
+	require.Equal(t, uint64(math.MaxUint32)<<32, uint64(FirstSystemToken))
 }
 
 func TestChecksumIsCRC32COfPlaceAndContent(t *testing.T) {

@@ -6,14 +6,17 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// SystemToken is the token of the node's own state. No key hashes to it.
-const SystemToken = math.MaxUint64
+// Tokens from FirstSystemToken to SystemToken are for the node's own state. No key hashes
+// to one of them.
+const (
+	FirstSystemToken = SystemToken - 1<<32 + 1
+	SystemToken      = math.MaxUint64
+)
 
 // Token gives the position of a key in the order of everything: its xxHash64
-// with seed 0, where the highest value, reserved for SystemToken, is lowered
-// by one.
+// with seed 0, lowered to stay below FirstSystemToken.
 func Token(key []byte) uint64 {
-	return min(xxhash.Sum64(key), SystemToken-1)
+	return min(xxhash.Sum64(key), FirstSystemToken-1)
 }
 
 // Mix scrambles a token, so that tokens from a few narrow ranges spread evenly (the

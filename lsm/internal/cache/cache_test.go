@@ -141,7 +141,7 @@ func requireShape(t *testing.T, s *shard) {
 		seen[ref(w)] = true
 		r := record(g.at(ref(w)))
 		require.Equal(t, tag(base.Mix(r.Token)), w>>tagShift)
-		at, ok := s.find(base.Mix(r.Token), r.Token, r.Key)
+		at, _, ok := s.find(base.Mix(r.Token), r.Token, r.Key)
 		require.True(t, ok)
 		require.Equal(t, i, at)
 	}
@@ -394,4 +394,24 @@ func TestStress(t *testing.T) {
 	readers.Wait()
 	done.Store(true)
 	all.Wait()
+}
+
+// TestTwins: keys that share a token, as those of a system may, take few places, so that
+// no search visits many of them; others come in beside them.
+func TestTwins(t *testing.T) {
+	c := New(1 << 20)
+	defer c.Close()
+	for i := range uint64(1000) {
+		for _, token := range []uint64{1<<64 - 1, i} {
+			r := numbered(i, 100)
+			r.Token = token
+			c.Fill(c.Begin(token), &r)
+		}
+	}
+	require.Equal(t, 1000+maxTwins, c.Stats().Records)
+	last := numbered(maxTwins-1, 0)
+	_, ok := c.Get(1<<64-1, last.Key, nil)
+	require.True(t, ok)
+	c.Forget(1<<64 - 1)
+	require.Equal(t, 1000, c.Stats().Records)
 }

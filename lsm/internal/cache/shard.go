@@ -24,7 +24,11 @@ const (
 	// spared is how many segments in a row one call drains without a gain before
 	// it drops records that were used.
 	spared = 3
-	maxRef = 1<<32 - 1
+	// maxTwins is how many records there may be with one tag. More are so unlikely with
+	// tokens that are hashes that their keys were chosen, or that the token was, as that
+	// of the keys of a system: then a search would visit all of them.
+	maxTwins = 8
+	maxRef   = 1<<32 - 1
 )
 
 type shard struct {
@@ -55,29 +59,31 @@ func (s *shard) bytesLocked() int64 {
 	return int64(unsafe.Sizeof(*s)) + int64(cap(s.mu.memory)) + int64(s.mu.segments.held*s.mu.segments.size)
 }
 
-// find gives the index's word for a key. The lock is held, perhaps shared.
-func (s *shard) find(hash, token uint64, key []byte) (i int, ok bool) {
+// find gives the index's word for a key, or else how many other words have its tag. The
+// lock is held, perhaps shared.
+func (s *shard) find(hash, token uint64, key []byte) (i, twins int, ok bool) {
 	x := &s.mu.index
 	if x.used == 0 {
-		return 0, false
+		return 0, 0, false
 	}
 	tag := tag(hash)
 	for i = x.home(tag); ; i = x.after(i) {
 		w := atomic.LoadUint64(&x.words[i])
 		if w == 0 {
-			return 0, false
+			return 0, twins, false
 		}
 		if w>>tagShift == tag {
 			if r := record(s.mu.segments.at(ref(w))); r.Token == token && bytes.Equal(r.Key, key) {
-				return i, true
+				return i, 0, true
 			}
+			twins++
 		}
 	}
 }
 
 // get copies the record of a key. The lock is held, perhaps shared.
 func (s *shard) get(hash, token uint64, key, dst []byte) (base.Record, bool) {
-	i, ok := s.find(hash, token, key)
+	i, _, ok := s.find(hash, token, key)
 	if !ok {
 		return base.Record{}, false
 	}
@@ -88,7 +94,8 @@ func (s *shard) get(hash, token uint64, key, dst []byte) (base.Record, bool) {
 	return r, true
 }
 
-// fillLocked adds a record unless its key is there, which it then is as new.
+// fillLocked adds a record unless its key is there, which it then is as new, or too many
+// are with its tag.
 func (s *shard) fillLocked(hash uint64, r *base.Record) {
 	if s.mu.segments.limit == 0 {
 		return
@@ -96,7 +103,7 @@ func (s *shard) fillLocked(hash uint64, r *base.Record) {
 	if s.mu.memory == nil {
 		s.resizeLocked(s.mu.share, s.mu.segments.size, true)
 	}
-	if _, held := s.find(hash, r.Token, r.Key); held {
+	if _, twins, held := s.find(hash, r.Token, r.Key); held || twins >= maxTwins {
 		return
 	}
 	q := &s.mu.small
@@ -111,7 +118,7 @@ func (s *shard) fillLocked(hash uint64, r *base.Record) {
 // copy's dot takes its place; one below is in the copy already. Of anything else
 // the join is not known here: the next read makes a new copy.
 func (s *shard) updateLocked(hash uint64, r *base.Record) {
-	i, held := s.find(hash, r.Token, r.Key)
+	i, _, held := s.find(hash, r.Token, r.Key)
 	if !held {
 		return
 	}
