@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/kvstore/lsm"
@@ -15,20 +16,32 @@ import (
 const (
 	intakeRate  = 16 << 20
 	intakeBurst = 1 << 20
+	// While clients write, background work on one core takes at most one part in workShare
+	// of its time, and pauses for workPause times how much slower it is to be.
+	workShare = 16
+	workPause = 5 * time.Millisecond
+	// A batch is as long as nothing else goes into the log: while clients write it is so
+	// many times smaller.
+	busyBatches = 8
 )
 
 // An intake paces hints and exchanges.
 type intake struct {
-	mu struct {
+	hinted atomic.Int64 // when hints came last, Unix nanoseconds
+	mu     struct {
 		sync.Mutex
 		throttle replica.Throttle
 	}
 }
 
-// credit takes in n bytes of a batch and gives what its sender may send next: less at
-// once, too, while clients' requests suffer.
-func (i *intake) credit(t time.Time, n int) replica.Credit {
-	return replica.Credit{Bytes: uint32(replica.BatchBytes / i.slowdown(t)), After: i.take(t, n)}
+// credit takes in n bytes of a batch, which was work for so long, and gives what its
+// sender may send next: less at once, too, while clients' requests suffer.
+func (i *intake) credit(t time.Time, n int, worked time.Duration) replica.Credit {
+	bytes := replica.BatchBytes / i.slowdown(t)
+	if i.busy(t) {
+		bytes = min(bytes, replica.BatchBytes/busyBatches)
+	}
+	return replica.Credit{Bytes: uint32(bytes), After: max(i.take(t, n), i.rest(t, worked).Round(time.Millisecond))}
 }
 
 // slowdown is by how much background work is to be slower than it might, 1 or more.
@@ -36,6 +49,28 @@ func (i *intake) slowdown(t time.Time) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return int(intakeRate / i.mu.throttle.Rate(t))
+}
+
+// busy reports whether clients have written in the last seconds.
+func (i *intake) busy(t time.Time) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.mu.throttle.Busy(t)
+}
+
+// rest is how long to rest after background work that took a core so long: most of the
+// time while there are clients, and longer while they suffer.
+func (i *intake) rest(t time.Time, worked time.Duration) time.Duration {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.mu.throttle.Busy(t) {
+		return 0
+	}
+	rest := worked * (workShare - 1)
+	if slower := intakeRate / i.mu.throttle.Rate(t); slower > 1 {
+		rest += time.Duration(slower) * workPause
+	}
+	return rest
 }
 
 // take takes in n bytes and gives how long to wait before the next.
@@ -59,6 +94,7 @@ func (i *intake) served(begun time.Time) {
 // serveBatch joins a batch of hints or of exchanged records into the log, and
 // answers when it is synced.
 func (db *DB) serveBatch(s served) {
+	began := now()
 	b, err := replica.DecodeBatch(s.body)
 	if err != nil {
 		db.refuse(s.to, replica.Invalid)
@@ -72,7 +108,10 @@ func (db *DB) serveBatch(s served) {
 		db.refuse(s.to, replica.NotReady)
 		return
 	}
-	p := replica.BatchReply{Statuses: make([]replica.Status, len(b.Records)), Credit: db.intake.credit(now(), len(s.body))}
+	p := replica.BatchReply{Statuses: make([]replica.Status, len(b.Records))}
+	if !b.Exchanged {
+		db.intake.hinted.Store(began.UnixNano())
+	}
 	var own []vclock.Dot // this node's horizons when it asked for the records
 	if b.Exchanged {
 		o := db.sessions.find(b.Session, db.idle())
@@ -91,6 +130,8 @@ func (db *DB) serveBatch(s served) {
 			batch = append(batch, rec)
 		}
 	}
+	t := now()
+	p.Credit = db.intake.credit(t, len(s.body), t.Sub(began))
 	done := func(err error) {
 		p.Stamp, p.Epoch = db.clock.Now(), db.view.Load().epoch.Number
 		if err != nil {

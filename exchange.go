@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,9 +23,12 @@ const (
 	// memory, 24 bytes each and as much again for the tree; the range is cut
 	// where there are more.
 	maxCompared = 1 << 17
-	// scanPause is the pause after each 256 records of a scan while background work is
-	// to be slower, times how much slower.
-	scanPause = 5 * time.Millisecond
+	// scanStretch is how many records a scan reads between rests, and busyRange the
+	// largest part of all tokens that it reads while clients write.
+	scanStretch = 256
+	busyRange   = 1 << 60
+	// settleStretch is how many tokens are read between rests.
+	settleStretch = 32
 	// maxAsked bounds the comparisons that one node asks for at a time.
 	maxAsked = 8
 	// maxOpens bounds the times that one is opened: horizons only rise, so the
@@ -35,6 +39,10 @@ const (
 	cutMargin = time.Second
 	// versionBytes bounds the versions sent in one message.
 	versionBytes = 64 << 10
+	// hintsStopped is the time without hints after which no more are expected, and
+	// maxSkipped bounds the turns that are skipped for them.
+	hintsStopped = time.Second
+	maxSkipped   = 12
 	// maxQuestions bounds the messages of one comparison.
 	maxQuestions = 10_000
 )
@@ -52,6 +60,8 @@ type comparison struct {
 	// these out.
 	rest bool
 	lost []bool // those, by partition; nil for none
+	// again says that what is overwritten meanwhile is left for the next time.
+	again bool
 }
 
 // spare leaves out the partitions that this node lost data of, or with rest takes what
@@ -135,7 +145,15 @@ func (s *shot) upTo(hi uint64) {
 
 // soon is when the work for one message of an exchange ends at the latest, done or
 // not: what is left comes with the next one, so that no request outlasts MaxRequest.
-func (db *DB) soon() time.Time { return now().Add(db.opts.MaxRequest / 4) }
+// While clients write it is sooner: what is overwritten between the scans of both sides
+// differs.
+func (db *DB) soon() time.Time {
+	part := time.Duration(4)
+	if t := now(); db.intake.busy(t) {
+		part = 40
+	}
+	return now().Add(db.opts.MaxRequest / part)
+}
 
 // leave leaves out the tokens that are not kept.
 func (s *shot) leave(kept func(token uint64) bool) {
@@ -159,7 +177,10 @@ func (db *DB) take(c *comparison, until time.Time) (s *shot, read int, err error
 	if c.routine {
 		above = lowest(c.floors, c.compared)
 	}
-	late, last := false, uint64(0)
+	late, last, began := false, uint64(0), now()
+	if db.intake.busy(began) && c.Hi-c.Lo > busyRange {
+		c.Hi = c.Lo + busyRange
+	}
 	for rec, err := range db.scan(c, above) {
 		if err != nil {
 			return nil, read, engineError(err)
@@ -168,14 +189,12 @@ func (db *DB) take(c *comparison, until time.Time) (s *shot, read int, err error
 			c.Hi = last
 			break
 		}
-		if read++; read%256 == 0 {
-			if n := db.intake.slowdown(now()); n > 1 {
-				db.pause(time.Duration(n) * scanPause)
-			}
-			if db.stopped() {
+		if read++; read%scanStretch == 0 {
+			if t := now(); !db.pause(db.intake.rest(t, t.Sub(began))) {
 				return nil, read, ErrClosed
 			}
-			late = now().After(until)
+			began = now()
+			late = began.After(until)
 		}
 		last = rec.Token
 		p := v.ring.Partition(rec.Token)
@@ -291,6 +310,7 @@ func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (e
 	c := &comparison{Range: merkle.Range{Lo: from, Hi: lastToken}, routine: routine, cut: piece.cut, floors: db.horizons.floors(v), compared: v.shared(uid)}
 	x.own = slices.Clone(c.floors)
 	if c.cut == 0 {
+		c.again = routine
 		c.cut = vclock.NewStamp(db.opts.Clock().Add(-db.opts.MaxClockOffset - cutMargin))
 	}
 	var bits []byte
@@ -332,6 +352,11 @@ func (x *conversation) run(c *comparison, bits []byte) error {
 		return err
 	}
 	x.result.tokens = len(tokens)
+	if c.again {
+		cut := vclock.Dot{Stamp: c.cut, Actor: math.MaxUint64}
+		tokens = slices.DeleteFunc(tokens, func(token uint64) bool { return x.db.tree.Overwritten(token, cut) })
+		x.result.tokens = len(tokens)
+	}
 	settled, err := x.settle(c, tokens)
 	if settled == len(tokens) || settled == 0 || isAny(err, context.Canceled, ErrClosed) {
 		return err
@@ -493,11 +518,18 @@ func (x *conversation) settle(c *comparison, tokens []uint64) (settled int, err 
 // settleSome settles the first of some tokens.
 func (x *conversation) settleSome(c *comparison, tokens []uint64) (settled int, err error) {
 	msg := replica.AppendAsk(nil, replica.ExchangeVersions, x.session)
-	until, n, most := x.db.soon(), 0, versionBytes/x.db.intake.slowdown(now())
+	began, until, n, most := now(), x.db.soon(), 0, versionBytes/x.db.intake.slowdown(now())
 	for n < len(tokens) && len(msg) < most && (n == 0 || now().Before(until)) {
 		own, err := x.db.atToken(c, tokens[n])
 		if err != nil {
 			return 0, err
+		}
+		if n%settleStretch == settleStretch-1 {
+			t := now()
+			if err := x.pause(x.db.intake.rest(t, t.Sub(began))); err != nil {
+				return 0, err
+			}
+			began = now()
 		}
 		t := replica.TokenVersions{Token: tokens[n]}
 		for i := range own {
@@ -664,7 +696,8 @@ type exchanges struct {
 		needs map[uint32]uint64 // partitions in need, by how often that was noted
 		fresh []uint32          // that the rota does not know of
 	}
-	rota *replica.Rota
+	rota    *replica.Rota
+	skipped int // turns in a row, owned by loop
 }
 
 func newExchanges(db *DB) *exchanges {
@@ -756,6 +789,20 @@ func (x *exchanges) loop() {
 	}
 }
 
+// awaitsHints reports whether a routine exchange with a peer can wait, since hints on
+// their way there, or from anywhere to this node, bring what it would find; but not for
+// ever.
+func (x *exchanges) awaitsHints(uid uint64) bool {
+	there := (*x.db.hints.pending.Load())[uid].Hints > 0
+	here := now().Sub(time.Unix(0, x.db.intake.hinted.Load())) < hintsStopped
+	if !there && !here || x.skipped == maxSkipped {
+		x.skipped = 0
+		return false
+	}
+	x.skipped++
+	return true
+}
+
 // step does the next piece of work, if there is any.
 func (x *exchanges) step() {
 	v := x.db.view.Load()
@@ -778,6 +825,9 @@ func (x *exchanges) step() {
 	}
 	w, ok := x.rota.Next(now(), alive, func(uid uint64) []uint32 { return mates[uid] })
 	if !ok || !defences.Exchange {
+		return
+	}
+	if w.Routine && x.awaitsHints(w.Peer) {
 		return
 	}
 	var partitions []uint32

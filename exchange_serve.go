@@ -273,8 +273,16 @@ func (db *DB) answerVersions(s served, o *session, rest []byte) {
 		return
 	}
 	m := replica.ExchangeMissing{Reply: replica.Reply{Stamp: db.clock.Now(), Epoch: db.view.Load().epoch.Number}}
-	size, until := 0, db.soon()
+	size, began, until := 0, now(), db.soon()
 	for i := range items {
+		if i%settleStretch == settleStretch-1 {
+			t := now()
+			if !db.pause(db.intake.rest(t, t.Sub(began))) {
+				db.refuse(s.to, replica.NotReady)
+				return
+			}
+			began = now()
+		}
 		if m.Answered > 0 && now().After(until) {
 			break
 		}

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,10 +24,13 @@ const (
 	// hintPoll is how often a node that keeps hints looks whether a target is
 	// back.
 	hintPoll = 250 * time.Millisecond
-	// hintGather is how long hints wait for company, to be stored with one sync.
-	// (It also takes the loop out of the instant in which the log answered: which
-	// of the two runs first then is chance.)
-	hintGather = 2 * time.Millisecond
+	// hintGather is how long hints wait for company, to be stored with one sync, and
+	// hintSoon how long if somebody waits for them. (It also takes the loop out of the
+	// instant in which the log answered: which of the two runs first then is chance.)
+	hintGather = 20 * time.Millisecond
+	hintSoon   = 2 * time.Millisecond
+	// hintStretch is how many hints are stored or deleted before others get their turn.
+	hintStretch = 16
 	// maxNeeds bounds the partitions named in one message.
 	maxNeeds = 4096
 )
@@ -49,6 +53,7 @@ type hints struct {
 		sync.Mutex
 		in    []hintEvent
 		bytes int // of the records in in
+		soon  bool
 		marks map[replica.Mark]bool
 	}
 
@@ -110,6 +115,7 @@ type hintBatch struct {
 	// counted says that they all are.
 	counted bool
 	marks   []replica.Mark
+	worked  time.Duration // to read them
 }
 
 // A hintPass walks once over all hints for one target.
@@ -202,6 +208,7 @@ func (h *hints) put(q replica.Request, e hintEvent) {
 	case !full:
 		h.mu.in = append(h.mu.in, e)
 		h.mu.bytes += e.rec.Size()
+		h.mu.soon = h.mu.soon || e.done != nil
 	case !e.counted:
 		for _, uid := range e.targets {
 			h.mu.marks[h.db.markOf(uid, q.Key)] = true
@@ -231,6 +238,7 @@ func (h *hints) raiseFloor(to uint64, again bool, until time.Time) (status repli
 	raised := make(chan answer, 1)
 	h.mu.Lock()
 	h.mu.in = append(h.mu.in, hintEvent{raise: &floorRaise{to, again, func(s replica.Status, floor uint64) { raised <- answer{s, floor} }}})
+	h.mu.soon = true
 	h.mu.Unlock()
 	h.wake()
 	timeout := time.NewTimer(until.Sub(now()))
@@ -391,15 +399,35 @@ func (h *hints) loop() {
 		timer.Reset(wait)
 		select {
 		case <-h.kick:
-			timer.Reset(hintGather + h.db.offset())
-			select {
-			case <-timer.C:
-			case <-h.db.stop:
+			gather := hintGather
+			if h.soon() {
+				gather = hintSoon
+			}
+			timer.Reset(gather + h.db.offset())
+			for waiting := true; waiting; {
+				select {
+				case <-h.kick:
+					if gather > hintSoon && h.soon() {
+						gather = hintSoon
+						timer.Reset(gather + h.db.offset())
+					}
+				case <-timer.C:
+					waiting = false
+				case <-h.db.stop:
+					waiting = false
+				}
 			}
 		case <-timer.C:
 		case <-h.db.stop:
 		}
 	}
+}
+
+// soon reports whether somebody waits for what came in.
+func (h *hints) soon() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.soon
 }
 
 // offset is a time of this node's own, below a millisecond, that keeps the timers
@@ -410,7 +438,7 @@ func (db *DB) offset() time.Duration { return time.Duration(mix(db.uid) % uint64
 func (h *hints) step() {
 	h.mu.Lock()
 	in, marks := h.mu.in, h.mu.marks
-	h.mu.in, h.mu.bytes = nil, 0
+	h.mu.in, h.mu.bytes, h.mu.soon = nil, 0, false
 	h.mu.marks = map[replica.Mark]bool{}
 	h.mu.Unlock()
 	// What came in one instant came in any order.
@@ -478,7 +506,10 @@ type hintGroup struct {
 // keep stores hints, joined with those of the same key and target, and marks.
 func (h *hints) keep(in []*hintEvent, marks map[replica.Mark]bool) {
 	g := hintGroup{at: map[string]int{}}
-	for _, e := range in {
+	for i, e := range in {
+		if i%hintStretch == 0 {
+			runtime.Gosched()
+		}
 		for _, uid := range e.targets {
 			if uid == h.db.uid {
 				continue // what the own disk did not take it does not take as a hint
@@ -636,7 +667,8 @@ func (h *hints) send(target uint64, credit int) bool {
 // fill reads hints for the batch's target, up to the credit and at least one. It
 // reports whether there was any.
 func (h *hints) fill(b *hintBatch, q *replica.Batch, credit int) bool {
-	size := 0
+	began, size := now(), 0
+	defer func() { b.worked = now().Sub(began) }()
 	for fresh := false; ; {
 		pass := h.passes[b.target]
 		if pass == nil {
@@ -735,11 +767,15 @@ func (h *hints) answered(e *hintEvent) {
 		h.drop(b.target)
 		return
 	}
+	began := now()
 	g := hintGroup{}
 	var hints int
 	var size int64
 	refused := false
 	for i, key := range b.keys {
+		if i%hintStretch == 0 {
+			runtime.Gosched()
+		}
 		switch status := e.reply.Statuses[i]; {
 		case status == replica.OK:
 			h.db.metrics.hintsDelivered.Add(1)
@@ -760,6 +796,7 @@ func (h *hints) answered(e *hintEvent) {
 	for _, m := range b.marks {
 		g.put(m.StoreKey(), h.stampOf(m.StoreKey())+1, lsm.Tombstone, nil)
 	}
+	worked := now().Sub(began) + b.worked
 	if len(g.batch) > 0 {
 		if err := h.db.tree.ApplySync(g.batch); err != nil {
 			h.handoff.Failed(now(), b.target) // they are delivered again
@@ -776,7 +813,9 @@ func (h *hints) answered(e *hintEvent) {
 		h.drop(b.target)
 		return
 	}
-	h.handoff.Answered(now(), b.target, e.reply.Credit)
+	t, credit := now(), e.reply.Credit
+	credit.After = max(credit.After, h.db.intake.rest(t, worked))
+	h.handoff.Answered(t, b.target, credit)
 }
 
 // publish shows Status and Metrics what is kept.

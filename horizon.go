@@ -381,6 +381,9 @@ func (h *horizons) merge(m *replica.RoundStep, r *round) replica.Status {
 
 // pause waits, and reports false when the node is closed meanwhile.
 func (db *DB) pause(d time.Duration) bool {
+	if d <= 0 {
+		return !db.stopped()
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -277,7 +277,9 @@ func (t *Tree) rotate() error {
 	}
 	i.Next = t.log.Segment()
 	tell(t.o.Events.LogRotated, i)
-	old := t.active.Load()
+	old, now := t.active.Load(), t.elapsed()
+	t.load.filled.Store(int64(now - t.load.rotated))
+	t.load.rotated = now
 	m := t.newMem(t.log.Segment(), old.Count())
 	t.change(func(v *version) { v.mems = slices.Insert(v.mems, 0, m) })
 	t.active.Store(m)
@@ -316,6 +318,9 @@ func (t *Tree) answerRotations(m *mem, err error) {
 	rotations := t.mu.rotations
 	t.mu.rotations = nil
 	t.mu.Unlock()
+	if m != nil {
+		m.awaited.Store(true)
+	}
 	for _, r := range rotations {
 		r.m, r.err = m, err
 		close(r.ready)

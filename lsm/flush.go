@@ -167,7 +167,7 @@ func (t *Tree) flush(m, next *mem) error {
 	}
 	t.flushed.Store(m.number)
 	i.Took = t.elapsed() - began
-	t.drained(raw, i.Took)
+	t.drained(raw, i.Took-out.spread())
 	tell(t.o.Events.Flushed, i)
 	t.stats.flushes.Add(1)
 	t.rest.now.Store(false)

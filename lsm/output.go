@@ -6,6 +6,7 @@ import (
 	"math"
 	"path"
 	"runtime"
+	"time"
 
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/compaction"
@@ -32,6 +33,7 @@ type output struct {
 	now    *building // the table being written; nil between tables
 	before *building // the table being finished; nil for none
 	tables []*tableFile
+	spread time.Duration // that spread has held it back
 }
 
 // building is a table that is not in the tree yet.
@@ -131,7 +133,7 @@ func (t *Tree) writeAll(m *mem, bytes uint64) (outputs, []*tableFile, error) {
 	size := m.Bytes() / int64(max(view.Len(), 1))
 	if t.sliceShift == 64 || m.Bytes() < sideBySide {
 		o := &output{t: t, bytes: bytes}
-		tables, err := o.writeView(view, size)
+		tables, err := o.writeView(m, view, size)
 		return outputs{o}, tables, err
 	}
 	below, rest := view.Split(1 << 63) // the lower half of the slices, and the upper
@@ -141,9 +143,9 @@ func (t *Tree) writeAll(m *mem, bytes uint64) (outputs, []*tableFile, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tables, err = low.writeView(below, size)
+		tables, err = low.writeView(m, below, size)
 	}()
-	more, otherErr := high.writeView(rest, size)
+	more, otherErr := high.writeView(m, rest, size)
 	<-done
 	return outputs{low, high}, append(tables, more...), errors.Join(err, otherErr)
 }
@@ -156,13 +158,23 @@ func (os outputs) abandon(err error) error {
 	return err
 }
 
+// spread is how long they were held back.
+func (os outputs) spread() (most time.Duration) {
+	for _, o := range os {
+		most = max(most, o.spread)
+	}
+	return most
+}
+
 // writeView makes tables of some records of a memtable, which take about size bytes each
 // there.
-func (o *output) writeView(view *memtable.View, size int64) ([]*tableFile, error) {
+func (o *output) writeView(m *mem, view *memtable.View, size int64) ([]*tableFile, error) {
+	began := o.t.elapsed()
 	for i := range view.Len() {
 		if i%yieldRecords == 0 {
 			runtime.Gosched()
 			o.t.load.flushing.Add(size * yieldRecords)
+			o.spread += o.t.spread(m, began, float64(i)/float64(view.Len()))
 		}
 		r := view.At(i)
 		if err := o.add(&r); err != nil {

@@ -29,11 +29,16 @@ const (
 
 	regulateBytes = 256 << 10 // of the log, between looks at the pressure
 
-	// A compaction may read its share of the debt in paceTime, and minPace bytes
-	// a second, while somebody writes and there is no pressure.
-	paceTime  = 2 * time.Second
-	minPace   = 32 << 20
-	paceBytes = 512 << 10 // between looks at the clock
+	// While somebody writes and there is no pressure, compactions may read the debt
+	// in three quarters of the time in which a memtable fills, from minPaceTime to
+	// maxPaceTime, and minPaced bytes in that time; and a flush takes an eighth of the
+	// time in which one fills, up to maxFlushTime. So what a slow writer makes to do
+	// is spread, and not a burst that its callers feel.
+	minPaceTime  = 2 * time.Second
+	maxPaceTime  = 20 * time.Second
+	minPaced     = 16 << 20
+	maxFlushTime = 2 * time.Second
+	paceBytes    = 512 << 10 // between looks at the clock
 )
 
 // A throttle hands out time to bytes.
@@ -61,6 +66,8 @@ type load struct {
 	unpaced  atomic.Int64  // bytes of Submit, which the log's goroutine waits for
 	logged   uint64        // bytes of the log at the last look; owned by logLoop
 	flushing atomic.Int64  // bytes of the memtable that is being flushed which have been
+	rotated  time.Duration // when the active memtable began; owned by logLoop
+	filled   atomic.Int64  // how long the last one took to fill, nanoseconds
 	drain    atomic.Uint64 // bytes a second that flushes manage
 	tables   atomic.Uint64 // pressure of the tables, the bits of a float64
 	pending  atomic.Int64  // bytes that compactions not yet begun have to read
@@ -135,18 +142,37 @@ func (t *Tree) drained(n int64, took time.Duration) {
 	t.load.drain.Store(now)
 }
 
+// paceTime is the time for what there is to compact.
+func (t *Tree) paceTime() time.Duration {
+	return min(max(time.Duration(t.load.filled.Load()*3/4), minPaceTime), maxPaceTime)
+}
+
+// spread holds back the flush of a memtable that began then and has done a part, unless
+// somebody or another memtable waits for it. It gives how long.
+func (t *Tree) spread(m *mem, began time.Duration, part float64) time.Duration {
+	over := min(time.Duration(t.load.filled.Load()/8), maxFlushTime)
+	ahead := time.Duration(part*float64(over)) - (t.elapsed() - began)
+	if ahead < minPause || m.awaited.Load() || t.closing.Load() || t.newestSealed() != m {
+		return 0
+	}
+	ahead = min(ahead, maxPause)
+	t.pause(ahead)
+	return ahead
+}
+
 // A pacer holds back one compaction.
 type pacer struct {
 	t      *Tree
 	bytes  int           // read since the last look
-	left   int64         // of what pace.reading has of this compaction
+	left   int64         // of what load.reading has of this compaction
+	debt   int64         // the most there was since it began
 	at     time.Duration // of the last look
 	logged uint64        // bytes of the log then
 }
 
 func (t *Tree) newPacer(bytes uint64) *pacer {
-	t.load.reading.Add(int64(bytes))
-	return &pacer{t: t, left: int64(bytes), at: t.elapsed(), logged: t.stats.logBytes.Load()}
+	debt := t.load.pending.Load() + t.load.reading.Add(int64(bytes))
+	return &pacer{t: t, left: int64(bytes), debt: debt, at: t.elapsed(), logged: t.stats.logBytes.Load()}
 }
 
 // done ends a compaction, wherever it got to.
@@ -159,9 +185,10 @@ func (p *pacer) read(bytes int) {
 	}
 	t := p.t
 	n := min(int64(p.bytes), p.left)
+	share := float64(p.left) / float64(max(t.load.reading.Load(), 1)) // of those that run
 	p.left -= n
-	debt := t.load.pending.Load() + t.load.reading.Add(-n)
-	rate := max(float64(debt)/paceTime.Seconds(), minPace)
+	p.debt = max(p.debt, t.load.pending.Load()+t.load.reading.Add(-n))
+	rate := share * float64(max(p.debt, minPaced)) / t.paceTime().Seconds()
 	now, logged := t.elapsed(), t.stats.logBytes.Load()
 	wait := time.Duration(float64(p.bytes)/rate*float64(time.Second)) - (now - p.at)
 	if logged != p.logged && math.Float64frombits(t.load.tables.Load()) <= 0 && wait >= minPause {

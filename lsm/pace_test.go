@@ -88,6 +88,31 @@ func TestPacer(t *testing.T) {
 	})
 }
 
+// TestSpread: what fills slowly is flushed slowly, in an eighth of that time, unless
+// somebody waits for it.
+func TestSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took := make(chan time.Duration, 10)
+		o := small(vfs.NewMem(1))
+		o.MemtableBytes = 1 << 20
+		o.Events = &EventListener{Flushed: func(i FlushInfo) { took <- i.Took }}
+		tree := open(t, o)
+		defer func() { require.NoError(t, tree.Close()) }()
+		time.Sleep(8 * time.Second)
+		first := tree.active.Load()
+		for i := 0; tree.active.Load() == first; i++ {
+			require.NoError(t, tree.Put(key(i), nil))
+		}
+		require.InDelta(t, 1, (<-took).Seconds(), 0.1)
+		time.Sleep(8 * time.Second)
+		for i := range 1000 {
+			require.NoError(t, tree.Put(key(i), make([]byte, 100)))
+		}
+		require.NoError(t, tree.Flush())
+		require.LessOrEqual(t, <-took, 2*maxPause)
+	})
+}
+
 // TestRegulate: writers are slowed down when memtables wait, before they have to
 // stop.
 func TestRegulate(t *testing.T) {

@@ -237,3 +237,24 @@ func (t *Tree) ReadMemory(token uint64, key, dst []byte) (r Record, found, certa
 	l.r = Record{}
 	return r, found, certain
 }
+
+// Overwritten reports, from memory, whether what was written last of a token are plain
+// records above d: they supersede whatever has dots up to d, at their keys.
+func (t *Tree) Overwritten(token uint64, d vclock.Dot) bool {
+	v := t.acquire()
+	if v == nil {
+		return false
+	}
+	defer t.release(v)
+	for _, m := range v.mems {
+		some, all := false, true
+		m.At(token, func(r Record) {
+			some = true
+			all = all && r.Kind != Causal && d.Less(r.Max)
+		})
+		if some {
+			return all
+		}
+	}
+	return false
+}

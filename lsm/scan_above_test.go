@@ -47,3 +47,28 @@ func TestScanAbove(t *testing.T) {
 	}
 	require.Equal(t, 1, seen, "no table is read")
 }
+
+// TestOverwritten: only plain records that are in memory, all of them above the dot,
+// overwrite what else there is.
+func TestOverwritten(t *testing.T) {
+	tree := open(t, small(vfs.NewMem(1)))
+	defer func() { require.NoError(t, tree.Close()) }()
+	put := func(stamp uint64) {
+		r := Record{Key: key(1), Kind: Value, Max: vclock.Dot{Stamp: stamp}}
+		r.Token, r.Min = Token(r.Key), r.Max
+		require.NoError(t, tree.Apply([]Record{r}))
+	}
+	over := func(stamp uint64) bool { return tree.Overwritten(Token(key(1)), vclock.Dot{Stamp: stamp}) }
+	require.False(t, over(0), "there is nothing")
+	put(5)
+	require.True(t, over(4))
+	require.False(t, over(5))
+	require.NoError(t, tree.Flush())
+	require.False(t, over(4), "it is in a table")
+	put(6)
+	require.True(t, over(5))
+	set := vclock.Set{}.Write(vclock.History{}, vclock.Sibling{Dot: vclock.Dot{Stamp: 9, Actor: 1}})
+	r := Record{Token: Token(key(1)), Key: key(1), Kind: Causal, Value: vclock.AppendSet(nil, set), Min: set.Min(), Max: set.Max()}
+	require.NoError(t, tree.Apply([]Record{r}))
+	require.False(t, over(5), "siblings may be elsewhere")
+}

@@ -33,6 +33,7 @@ type mem struct {
 	first    uint64                     // its first segment
 	segments int                        // how many; owned by the log's goroutine
 	flushed  chan struct{}              // closed when its records are in tables
+	awaited  atomic.Bool                // somebody waits for that
 	top      atomic.Pointer[vclock.Dot] // its highest dot; nil while it may change
 }
 

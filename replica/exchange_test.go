@@ -151,6 +151,13 @@ func TestRota(t *testing.T) {
 	require.InDelta(t, 10, seen[2], 3)
 	require.NotZero(t, seen[3])
 
+	cut, _ := next(1, 2)
+	r.Done(now, cut, nil, false, 99, 10)
+	require.Less(t, r.Turn().Sub(now), time.Second, "it was cut: there is more")
+	on, _ := next(1, 2)
+	require.Equal(t, replica.ExchangeWork{Peer: cut.Peer, Routine: true, From: 100}, on)
+	r.Done(now, on, nil, true, 1<<40, 10)
+
 	r.Need(1, []uint64{1, 2})
 	var settled []uint32
 	for range 2 {

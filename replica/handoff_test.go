@@ -101,8 +101,11 @@ func TestThrottle(t *testing.T) {
 			}
 		}
 	}
+	require.False(t, a.Busy(now))
 	run(time.Second, 2*time.Millisecond)
 	require.EqualValues(t, full, a.Rate(now))
+	require.True(t, a.Busy(now.Add(time.Second)))
+	require.False(t, b.Busy(now.Add(3*time.Second)))
 	run(time.Second, 4*time.Millisecond) // not twice as long and a millisecond more
 	require.EqualValues(t, full, a.Rate(now))
 	run(210*time.Millisecond, 20*time.Millisecond)

@@ -141,20 +141,20 @@ func (r *Rota) needOf(uid uint64) (need []uint32) {
 // at or below end, which need no comparison with anybody any more.
 func (r *Rota) Done(now time.Time, w ExchangeWork, compared []uint32, last bool, end uint64, records int) (settled []uint32) {
 	p := r.peers[w.Peer]
+	before, reading := p.last, time.Duration(records)*time.Second/recordsPerSecond
 	p.after = time.Time{}
-	r.turn = later(r.turn, now.Add(time.Duration(records)*time.Second/recordsPerSecond))
+	r.turn = later(r.turn, now.Add(reading))
 	if w.Routine {
-		p.last, p.from = now, end+1
-		if last {
-			p.from = 0
+		if p.last, p.from = now, 0; !last {
+			p.last, p.from = before, end+1
+			r.turn = now.Add(reading)
 		}
 		return nil
 	}
 	p.needed = 0
 	if len(w.Partitions) > len(compared) {
 		p.needed = end + 1
-		r.turn = now // there is more: but not before the time that reading took
-		r.turn = r.turn.Add(time.Duration(records) * time.Second / recordsPerSecond)
+		r.turn = now.Add(reading) // there is more
 	}
 	for _, partition := range compared {
 		delete(r.needs[partition], w.Peer)

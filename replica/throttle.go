@@ -62,6 +62,12 @@ func (t *Throttle) Rate(now time.Time) int64 {
 	return t.bucket.rate
 }
 
+// Busy reports whether there were requests in the last seconds.
+func (t *Throttle) Busy(now time.Time) bool {
+	t.advance(now)
+	return t.window.n > 0 || t.window.idle < throttleIdle && t.window.index != 0
+}
+
 // advance judges the window that is over, if one is.
 func (t *Throttle) advance(now time.Time) {
 	w := &t.window
@@ -72,18 +78,19 @@ func (t *Throttle) advance(now time.Time) {
 	rate := t.bucket.rate
 	switch {
 	case w.n == 0:
-		if w.idle += index - w.index; w.idle >= throttleIdle {
-			rate = t.most
-		}
+		w.idle += index - w.index
 	case t.slow():
 		rate /= 2
 	default:
 		rate += t.most / throttleStep
 	}
-	t.bucket.setRate(now, min(max(rate, t.most/throttleLeast), t.most))
 	if w.n > 0 {
-		w.idle = 0
+		w.idle = index - w.index - 1
 	}
+	if w.idle >= throttleIdle {
+		rate = t.most
+	}
+	t.bucket.setRate(now, min(max(rate, t.most/throttleLeast), t.most))
 	w.index, w.sum, w.n = index, 0, 0
 }
 

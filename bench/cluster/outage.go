@@ -86,6 +86,9 @@ func (c *cluster) outage(ctx context.Context, o options, rate float64) (outage, 
 		return sum, err
 	}
 	p99 := func(t tally) float64 { return float64(t.quantile(0.99)) / 1e3 }
+	if _, err := load(o.outage / 12); err != nil { // what full load left to do is not of before
+		return r, err
+	}
 	before, err := load(o.outage / 3)
 	if err != nil {
 		return r, err

@@ -67,6 +67,18 @@ func (t *Table) viewOne(token uint64) *View {
 	return v
 }
 
+// At visits all records of a token, in any order.
+func (t *Table) At(token uint64, visit func(r base.Record)) {
+	if !t.some.Load() {
+		return
+	}
+	s := t.shard(token)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slabs := *s.slabs.Load()
+	s.collectTokenLocked(token, func(p ref) { visit(slabs.at(p)) })
+}
+
 // items gives room for n items, and the block from the pool that it is in.
 func (t *Table) items(n int) ([]byte, []item) {
 	size := t.o.Pool.chunk
