@@ -540,6 +540,7 @@ func hintRace(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Vio
 			put(c, 0, fmt.Sprint("key", i%8), 10+i)
 			time.Sleep(time.Second)
 		}
+		c.SlowDisk(3, 50*time.Millisecond) // it answers when there are more
 		var writes sync.WaitGroup
 		for i := range 1000 {
 			key := fmt.Sprint("key", i%8)
@@ -547,6 +548,7 @@ func hintRace(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Vio
 			time.Sleep(time.Millisecond)
 		}
 		writes.Wait()
+		c.SlowDisk(3, 0)
 		c.Heal()
 		c.Settle()
 		time.Sleep(time.Minute)

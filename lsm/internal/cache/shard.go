@@ -56,7 +56,7 @@ func (s *shard) bytesLocked() int64 {
 	if s.mu.memory == nil {
 		return 0
 	}
-	return int64(unsafe.Sizeof(*s)) + int64(cap(s.mu.memory)) + int64(s.mu.segments.held*s.mu.segments.size)
+	return int64(unsafe.Sizeof(*s)) + int64(len(s.mu.memory)) + int64(s.mu.segments.held*s.mu.segments.size)
 }
 
 // find gives the index's word for a key, or else how many other words have its tag. The
