@@ -492,7 +492,7 @@ func (d *damage) heal(v *view, set ownerSet) error {
 	}
 	n := len(set.owners)
 	switch {
-	case len(whole) >= n-n/2 || len(whole) > 0 && !defences.HealQuorum:
+	case replica.Heals(n, len(whole)) || len(whole) > 0 && !defences.HealQuorum:
 		partial = nil
 	case absent != nil:
 		return absent

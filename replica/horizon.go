@@ -48,6 +48,10 @@ func Forgotten(own, there Record, horizon vclock.Dot) (Record, bool, error) {
 	return FromSet(theirs), true, nil
 }
 
+// Heals reports whether so many owners of n that lost nothing have together all that a
+// majority acknowledged: N-W+1 of them, W being the majority.
+func Heals(n, whole int) bool { return whole >= n-n/2 }
+
 // A Source says how a record comes to an owner.
 type Source uint8
 
