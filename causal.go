@@ -239,7 +239,7 @@ func (db *DB) applyCausal(ctx context.Context, v *view, w *causalWrite, seen vcl
 	}
 	p := v.ring.Partition(ring.Token(w.key))
 	recorded := db.horizons.of(v).at(p).Recorded
-	step, err := db.nextCausal(ctx, v, w, seen, above, deadline)
+	step, err := db.nextCausal(ctx, v, w, seen, recorded, above, deadline)
 	var rec lsm.Record
 	if err == nil {
 		rec, err = engineRecord(bytesOf(w.key), step.record)
@@ -285,8 +285,9 @@ func (db *DB) applyCausal(ctx context.Context, v *view, w *causalWrite, seen vcl
 	return causalStep{}, refused(engineError(err))
 }
 
-// nextCausal makes the record of a causal write. The key is locked.
-func (db *DB) nextCausal(ctx context.Context, v *view, w *causalWrite, seen vclock.Version, above vclock.Dot, deadline time.Time) (causalStep, error) {
+// nextCausal makes the record of a causal write, while the horizon is recorded. The key is
+// locked.
+func (db *DB) nextCausal(ctx context.Context, v *view, w *causalWrite, seen vclock.Version, recorded uint64, above vclock.Dot, deadline time.Time) (causalStep, error) {
 	if err := db.fence.await(ctx, deadline); err != nil {
 		return causalStep{}, refused(err)
 	}
@@ -298,7 +299,7 @@ func (db *DB) nextCausal(ctx context.Context, v *view, w *causalWrite, seen vclo
 		return causalStep{}, err
 	}
 	if w.mutation != nil {
-		return db.nextMutation(ctx, v, w, set, above, deadline)
+		return db.nextMutation(ctx, v, w, set, recorded, above, deadline)
 	}
 	if w.sole {
 		for i := range set.Siblings {

@@ -35,8 +35,9 @@ type defenceSet struct {
 	Yield bool
 	// Rounds, so that tombstones go: with all owners, who merge before they record a
 	// horizon. Purge: not before that. Promise: what comes late is refused; Late: also by
-	// the coordinator of a causal write (I5).
-	Rounds, AllOwners, Merge, Purge, Promise, Late bool
+	// the coordinator of a causal write. ForgottenBase: a change is made of what was read
+	// without what this owner has forgotten (I5).
+	Rounds, AllOwners, Merge, Purge, Promise, Late, ForgottenBase bool
 	// Incomplete: what this node lost is refused until it has exchanged with enough
 	// others (HealQuorum), which promised first (HealPromise), and has dropped what they
 	// have forgotten (HealDrop); and an older copy of the directory is found out (I1, I4,
@@ -59,7 +60,7 @@ var defences = defenceSet{
 	Hints:       true, HintJoin: true, HintLoad: true, HintStamps: true, HintAck: true,
 	CountedRoom: true, HintFloor: true,
 	Exchange: true, Yield: true,
-	Rounds: true, AllOwners: true, Merge: true, Purge: true, Promise: true, Late: true,
+	Rounds: true, AllOwners: true, Merge: true, Purge: true, Promise: true, Late: true, ForgottenBase: true,
 	Incomplete: true, HealQuorum: true, HealPromise: true, HealDrop: true, OldCopy: true,
 	Lapse: true,
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"time"
 
+	"example.com/kvstore/crdt"
 	"example.com/kvstore/internal/check"
 	"example.com/kvstore/lsm"
 	"example.com/kvstore/replica"
@@ -129,6 +130,22 @@ func Forget(db *DB, key string) error {
 		return fmt.Errorf("round: %v", s)
 	}
 	return Compact(db)
+}
+
+// AddLate adds an element to the set at a key, of which it has read what was deleted and
+// forgotten before it writes.
+func AddLate(db *DB, key, element string) error {
+	ctx := context.Background()
+	var base replica.Record
+	if _, err := db.read(ctx, key, Quorum, &base); err != nil {
+		return err
+	}
+	base.Value = bytes.Clone(base.Value)
+	if err := Forget(db, key); err != nil {
+		return err
+	}
+	_, err := db.writeCausal(ctx, &causalWrite{op: opUpdate, key: key, level: Quorum, mutation: &crdt.Mutation{Kind: crdt.SetKind, Add: []string{element}}, base: base})
+	return err
 }
 
 // Exchange runs one routine exchange with each peer and gives the bytes moved.

@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,11 +147,18 @@ func (db *DB) mutate(ctx context.Context, key string, m *crdt.Mutation, level Co
 	return nil
 }
 
-// nextMutation makes the record of a mutation, of which the coordinator holds set. The
-// key is locked.
-func (db *DB) nextMutation(ctx context.Context, v *view, w *causalWrite, set vclock.Set, above vclock.Dot, deadline time.Time) (causalStep, error) {
-	base, err := w.base.Set()
-	if err != nil {
+// nextMutation makes the record of a mutation, of which the coordinator holds set, while
+// its horizon is recorded. The key is locked.
+func (db *DB) nextMutation(ctx context.Context, v *view, w *causalWrite, set vclock.Set, recorded uint64, above vclock.Dot, deadline time.Time) (causalStep, error) {
+	read := w.base
+	// What this node has not got behind its horizon was deleted and forgotten. An owner
+	// that was asked at a low level may not have known that yet.
+	lost, lose, err := replica.Forgotten(read, replica.FromSet(set), horizonDot(recorded))
+	if err == nil && lose && defences.ForgottenBase {
+		read, err = replica.Join(read, lost)
+	}
+	base, baseErr := read.Set()
+	if err = cmp.Or(err, baseErr); err != nil {
 		return causalStep{}, invalid("what was read of key %q: %v", w.key, err)
 	}
 	set = vclock.Join(set, base)

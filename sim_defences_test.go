@@ -82,6 +82,7 @@ func seededBugs() []seededBug {
 		{name: "rounds do not heed counted hints", find: sloppyApart, off: &d.HintFloor, rule: "K1", seed: 1},
 		{name: "what was not synced counts after a power cut", find: lapse, off: &d.Lapse, backups: []*bool{&d.Hints, &d.Exchange, &d.Rounds}, rule: "K2", seed: 1},
 		{name: "a causal write brings back what it had read", find: forgotten, off: &d.Late, rule: "K1", seed: 1},
+		{name: "a change brings back what it had read", find: forgottenRead, off: &d.ForgottenBase, rule: "K1", seed: 1},
 	}
 }
 
@@ -554,6 +555,17 @@ func hintRace(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Vio
 		time.Sleep(time.Minute)
 		return apart(c, check.Exchanged)
 	})
+}
+
+// forgottenRead has a change made of what was deleted and forgotten after it was read, see
+// TestForgottenBase.
+func forgottenRead(t *testing.T, _ uint64, _ func(*kvstore.Options)) (found []check.Violation) {
+	for _, element := range forgottenBase(t) {
+		if element != "new" {
+			found = append(found, check.Violation{Rule: "K1", Why: "a deleted element is back: " + element})
+		}
+	}
+	return found
 }
 
 // behind has a node miss writes.

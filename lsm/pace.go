@@ -29,14 +29,14 @@ const (
 
 	regulateBytes = 256 << 10 // of the log, between looks at the pressure
 
-	// While somebody writes and there is no pressure, compactions may read the debt
+	// While somebody writes and there is no pressure, each compaction may read the debt
 	// in three quarters of the time in which a memtable fills, from minPaceTime to
 	// maxPaceTime, and minPaced bytes in that time; and a flush takes an eighth of the
 	// time in which one fills, up to maxFlushTime. So what a slow writer makes to do
 	// is spread, and not a burst that its callers feel.
 	minPaceTime  = 2 * time.Second
 	maxPaceTime  = 20 * time.Second
-	minPaced     = 16 << 20
+	minPaced     = 64 << 20
 	maxFlushTime = 2 * time.Second
 	paceBytes    = 512 << 10 // between looks at the clock
 )
@@ -165,14 +165,13 @@ type pacer struct {
 	t      *Tree
 	bytes  int           // read since the last look
 	left   int64         // of what load.reading has of this compaction
-	debt   int64         // the most there was since it began
 	at     time.Duration // of the last look
 	logged uint64        // bytes of the log then
 }
 
 func (t *Tree) newPacer(bytes uint64) *pacer {
-	debt := t.load.pending.Load() + t.load.reading.Add(int64(bytes))
-	return &pacer{t: t, left: int64(bytes), debt: debt, at: t.elapsed(), logged: t.stats.logBytes.Load()}
+	t.load.reading.Add(int64(bytes))
+	return &pacer{t: t, left: int64(bytes), at: t.elapsed(), logged: t.stats.logBytes.Load()}
 }
 
 // done ends a compaction, wherever it got to.
@@ -185,10 +184,9 @@ func (p *pacer) read(bytes int) {
 	}
 	t := p.t
 	n := min(int64(p.bytes), p.left)
-	share := float64(p.left) / float64(max(t.load.reading.Load(), 1)) // of those that run
 	p.left -= n
-	p.debt = max(p.debt, t.load.pending.Load()+t.load.reading.Add(-n))
-	rate := share * float64(max(p.debt, minPaced)) / t.paceTime().Seconds()
+	debt := t.load.pending.Load() + t.load.reading.Add(-n)
+	rate := float64(max(debt, minPaced)) / t.paceTime().Seconds()
 	now, logged := t.elapsed(), t.stats.logBytes.Load()
 	wait := time.Duration(float64(p.bytes)/rate*float64(time.Second)) - (now - p.at)
 	if logged != p.logged && math.Float64frombits(t.load.tables.Load()) <= 0 && wait >= minPause {
