@@ -339,8 +339,11 @@ func (x *trial) step() {
 	}
 }
 
-// trim forgets how to take back what is durable.
+// trim forgets how to take back what is durable, unless a power cut has been or is being
+// made, for which less was.
 func (x *trial) trim() {
+	x.cutting.Lock()
+	defer x.cutting.Unlock()
 	if x.cut.Load() != nil {
 		return
 	}
