@@ -16,10 +16,9 @@ import (
 const (
 	intakeRate  = 16 << 20
 	intakeBurst = 1 << 20
-	// While clients write, background work on one core takes at most one part in workShare
-	// of its time, and pauses for workPause times how much slower it is to be.
+	// While clients write, what nobody waits for takes at most one part in workShare of a
+	// core's time.
 	workShare = 16
-	workPause = 5 * time.Millisecond
 	// A batch is as long as nothing else goes into the log: while clients write it is so
 	// many times smaller.
 	busyBatches = 8
@@ -34,14 +33,14 @@ type intake struct {
 	}
 }
 
-// credit takes in n bytes of a batch, which was work for so long, and gives what its
-// sender may send next: less at once, too, while clients' requests suffer.
-func (i *intake) credit(t time.Time, n int, worked time.Duration) replica.Credit {
+// credit takes in n bytes of a batch and gives what its sender may send next, after a
+// rest at least: less at once, too, while clients' requests suffer.
+func (i *intake) credit(t time.Time, n int, rest time.Duration) replica.Credit {
 	bytes := replica.BatchBytes / i.slowdown(t)
 	if i.busy(t) {
 		bytes = min(bytes, replica.BatchBytes/busyBatches)
 	}
-	return replica.Credit{Bytes: uint32(bytes), After: max(i.take(t, n), i.rest(t, worked).Round(time.Millisecond))}
+	return replica.Credit{Bytes: uint32(bytes), After: max(i.take(t, n), rest.Round(time.Millisecond))}
 }
 
 // slowdown is by how much background work is to be slower than it might, 1 or more.
@@ -58,19 +57,13 @@ func (i *intake) busy(t time.Time) bool {
 	return i.mu.throttle.Busy(t)
 }
 
-// rest is how long to rest after background work that took a core so long: most of the
-// time while there are clients, and longer while they suffer.
+// rest is how long to rest after work that nobody waits for and that took a core so
+// long: most of the time while clients write.
 func (i *intake) rest(t time.Time, worked time.Duration) time.Duration {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if !i.mu.throttle.Busy(t) {
+	if !i.busy(t) {
 		return 0
 	}
-	rest := worked * (workShare - 1)
-	if slower := intakeRate / i.mu.throttle.Rate(t); slower > 1 {
-		rest += time.Duration(slower) * workPause
-	}
-	return rest
+	return worked * (workShare - 1)
 }
 
 // take takes in n bytes and gives how long to wait before the next.
@@ -130,8 +123,11 @@ func (db *DB) serveBatch(s served) {
 			batch = append(batch, rec)
 		}
 	}
-	t := now()
-	p.Credit = db.intake.credit(t, len(s.body), t.Sub(began))
+	t, rest := now(), time.Duration(0)
+	if !b.Exchanged {
+		rest = db.intake.rest(t, t.Sub(began))
+	}
+	p.Credit = db.intake.credit(t, len(s.body), rest)
 	done := func(err error) {
 		p.Stamp, p.Epoch = db.clock.Now(), db.view.Load().epoch.Number
 		if err != nil {

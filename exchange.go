@@ -23,11 +23,16 @@ const (
 	// memory, 24 bytes each and as much again for the tree; the range is cut
 	// where there are more.
 	maxCompared = 1 << 17
-	// scanStretch is how many records a scan reads between rests, and busyRange the
-	// largest part of all tokens that it reads while clients write.
+	// scanStretch is how many records a scan reads between rests, and scanPause the
+	// rest while background work is to be slower, times how much slower.
 	scanStretch = 256
-	busyRange   = 1 << 60
-	// settleStretch is how many tokens are read between rests.
+	scanPause   = 5 * time.Millisecond
+	// A patient comparison, while clients write, reads no more than patientRange of all
+	// tokens, works for one message no longer than a patientPart-th of MaxRequest, and
+	// reads settleStretch tokens between rests: what is overwritten between the scans of
+	// both sides differs, so they had better be short.
+	patientRange  = 1 << 60
+	patientPart   = 40
 	settleStretch = 32
 	// maxAsked bounds the comparisons that one node asks for at a time.
 	maxAsked = 8
@@ -39,10 +44,8 @@ const (
 	cutMargin = time.Second
 	// versionBytes bounds the versions sent in one message.
 	versionBytes = 64 << 10
-	// hintsStopped is the time without hints after which no more are expected, and
-	// maxSkipped bounds the turns that are skipped for them.
+	// hintsStopped is the time without hints after which no more are expected.
 	hintsStopped = time.Second
-	maxSkipped   = 12
 	// maxQuestions bounds the messages of one comparison.
 	maxQuestions = 10_000
 )
@@ -60,8 +63,10 @@ type comparison struct {
 	// these out.
 	rest bool
 	lost []bool // those, by partition; nil for none
-	// again says that what is overwritten meanwhile is left for the next time.
-	again bool
+	// patient says that nobody waits for it, and that there will be others: it takes a
+	// small part of a core while clients write, and leaves what they overwrite meanwhile
+	// for the next time. Others keep their pace, or they might fall behind the clients.
+	patient bool
 }
 
 // spare leaves out the partitions that this node lost data of, or with rest takes what
@@ -145,14 +150,20 @@ func (s *shot) upTo(hi uint64) {
 
 // soon is when the work for one message of an exchange ends at the latest, done or
 // not: what is left comes with the next one, so that no request outlasts MaxRequest.
-// While clients write it is sooner: what is overwritten between the scans of both sides
-// differs.
-func (db *DB) soon() time.Time {
-	part := time.Duration(4)
-	if t := now(); db.intake.busy(t) {
-		part = 40
+func (db *DB) soon(c *comparison) time.Time {
+	t, part := now(), time.Duration(4)
+	if c.patient && db.intake.busy(t) {
+		part = patientPart
 	}
-	return now().Add(db.opts.MaxRequest / part)
+	return t.Add(db.opts.MaxRequest / part)
+}
+
+// rest is how long to rest after work for a comparison that took so long.
+func (db *DB) rest(c *comparison, worked time.Duration) time.Duration {
+	if !c.patient {
+		return 0
+	}
+	return db.intake.rest(now(), worked)
 }
 
 // leave leaves out the tokens that are not kept.
@@ -168,18 +179,18 @@ func (s *shot) leave(kept func(token uint64) bool) {
 }
 
 // take scans the own records of a comparison. Where there are more than maxCompared,
-// or more than can be read until then, it lowers the end of the range. read is how
-// many it looked at.
-func (db *DB) take(c *comparison, until time.Time) (s *shot, read int, err error) {
+// or more than can be read in time, it lowers the end of the range. read is how many it
+// looked at.
+func (db *DB) take(c *comparison) (s *shot, read int, err error) {
 	s = &shot{}
 	v := db.view.Load()
 	above := vclock.Dot{}
 	if c.routine {
 		above = lowest(c.floors, c.compared)
 	}
-	late, last, began := false, uint64(0), now()
-	if db.intake.busy(began) && c.Hi-c.Lo > busyRange {
-		c.Hi = c.Lo + busyRange
+	late, last, began, until := false, uint64(0), now(), db.soon(c)
+	if c.patient && db.intake.busy(began) && c.Hi-c.Lo > patientRange {
+		c.Hi = c.Lo + patientRange
 	}
 	for rec, err := range db.scan(c, above) {
 		if err != nil {
@@ -190,7 +201,11 @@ func (db *DB) take(c *comparison, until time.Time) (s *shot, read int, err error
 			break
 		}
 		if read++; read%scanStretch == 0 {
-			if t := now(); !db.pause(db.intake.rest(t, t.Sub(began))) {
+			rest := db.rest(c, now().Sub(began))
+			if n := db.intake.slowdown(now()); n > 1 {
+				rest = max(rest, time.Duration(n)*scanPause)
+			}
+			if !db.pause(rest) {
 				return nil, read, ErrClosed
 			}
 			began = now()
@@ -310,7 +325,7 @@ func (db *DB) exchange(stop <-chan struct{}, uid uint64, piece exchangePiece) (e
 	c := &comparison{Range: merkle.Range{Lo: from, Hi: lastToken}, routine: routine, cut: piece.cut, floors: db.horizons.floors(v), compared: v.shared(uid)}
 	x.own = slices.Clone(c.floors)
 	if c.cut == 0 {
-		c.again = routine
+		c.patient = routine
 		c.cut = vclock.NewStamp(db.opts.Clock().Add(-db.opts.MaxClockOffset - cutMargin))
 	}
 	var bits []byte
@@ -352,7 +367,7 @@ func (x *conversation) run(c *comparison, bits []byte) error {
 		return err
 	}
 	x.result.tokens = len(tokens)
-	if c.again {
+	if c.patient {
 		cut := vclock.Dot{Stamp: c.cut, Actor: math.MaxUint64}
 		tokens = slices.DeleteFunc(tokens, func(token uint64) bool { return x.db.tree.Overwritten(token, cut) })
 		x.result.tokens = len(tokens)
@@ -405,7 +420,7 @@ func (x *conversation) open(c *comparison, bits []byte) (*shot, replica.Exchange
 	asked := c.Range
 	for range maxOpens {
 		c.Range = asked
-		own, read, err := x.db.take(c, x.db.soon())
+		own, read, err := x.db.take(c)
 		x.result.read += read
 		if err != nil {
 			return nil, replica.ExchangeOpened{}, err
@@ -442,7 +457,7 @@ func (x *conversation) open(c *comparison, bits []byte) (*shot, replica.Exchange
 
 // openOnce asks for a session with the floors of c.
 func (x *conversation) openOnce(c *comparison, bits []byte, count int) (replica.ExchangeOpened, error) {
-	o := replica.OpenExchange{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), From: x.db.uid, Routine: c.routine, Rest: x.heal == fromRest,
+	o := replica.OpenExchange{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), From: x.db.uid, Routine: c.routine, Rest: x.heal == fromRest, Patient: c.patient,
 		Range: c.Range, Cut: c.cut, Count: uint64(count), Floors: replica.FloorRuns(c.floors), Partitions: bits}
 	body, err := x.ask(replica.OpExchange, o.Append(nil))
 	if err != nil {
@@ -518,15 +533,14 @@ func (x *conversation) settle(c *comparison, tokens []uint64) (settled int, err 
 // settleSome settles the first of some tokens.
 func (x *conversation) settleSome(c *comparison, tokens []uint64) (settled int, err error) {
 	msg := replica.AppendAsk(nil, replica.ExchangeVersions, x.session)
-	began, until, n, most := now(), x.db.soon(), 0, versionBytes/x.db.intake.slowdown(now())
+	began, until, n, most := now(), x.db.soon(c), 0, versionBytes/x.db.intake.slowdown(now())
 	for n < len(tokens) && len(msg) < most && (n == 0 || now().Before(until)) {
 		own, err := x.db.atToken(c, tokens[n])
 		if err != nil {
 			return 0, err
 		}
 		if n%settleStretch == settleStretch-1 {
-			t := now()
-			if err := x.pause(x.db.intake.rest(t, t.Sub(began))); err != nil {
+			if err := x.pause(x.db.rest(c, now().Sub(began))); err != nil {
 				return 0, err
 			}
 			began = now()
@@ -615,7 +629,7 @@ func (x *conversation) receive(records []replica.KeyRecord) error {
 func (x *conversation) send(c *comparison, keys [][]byte) error {
 	for len(keys) > 0 {
 		b := replica.Batch{To: x.uid, Epoch: x.v.epoch.Number, Stamp: x.db.clock.Now(), Exchanged: true, Session: x.session}
-		size, until := 0, x.db.soon()
+		size, until := 0, x.db.soon(c)
 		for len(keys) > 0 && len(b.Records) < replica.BatchRecords && (len(b.Records) == 0 || now().Before(until)) {
 			rec, ok, err := x.db.tree.Read(keys[0])
 			if err != nil {
@@ -696,8 +710,7 @@ type exchanges struct {
 		needs map[uint32]uint64 // partitions in need, by how often that was noted
 		fresh []uint32          // that the rota does not know of
 	}
-	rota    *replica.Rota
-	skipped int // turns in a row, owned by loop
+	rota *replica.Rota // owned by loop
 }
 
 func newExchanges(db *DB) *exchanges {
@@ -789,18 +802,12 @@ func (x *exchanges) loop() {
 	}
 }
 
-// awaitsHints reports whether a routine exchange with a peer can wait, since hints on
-// their way there, or from anywhere to this node, bring what it would find; but not for
-// ever.
+// awaitsHints reports whether hints are on their way to a peer, or from anywhere to this
+// node: they bring what a routine exchange would find.
 func (x *exchanges) awaitsHints(uid uint64) bool {
 	there := (*x.db.hints.pending.Load())[uid].Hints > 0
 	here := now().Sub(time.Unix(0, x.db.intake.hinted.Load())) < hintsStopped
-	if !there && !here || x.skipped == maxSkipped {
-		x.skipped = 0
-		return false
-	}
-	x.skipped++
-	return true
+	return there || here
 }
 
 // step does the next piece of work, if there is any.
@@ -827,7 +834,7 @@ func (x *exchanges) step() {
 	if !ok || !defences.Exchange {
 		return
 	}
-	if w.Routine && x.awaitsHints(w.Peer) {
+	if w.Routine && x.awaitsHints(w.Peer) && x.rota.PutOff(now(), w) {
 		return
 	}
 	var partitions []uint32

@@ -188,7 +188,7 @@ func (db *DB) serveOpen(s served) {
 		db.refuse(s.to, replica.Overloaded)
 		return
 	}
-	built := &session{comparison: comparison{Range: o.Range, routine: o.Routine, cut: o.Cut, floors: db.horizons.floors(v), compared: v.shared(o.From)}}
+	built := &session{comparison: comparison{Range: o.Range, routine: o.Routine, patient: o.Patient, cut: o.Cut, floors: db.horizons.floors(v), compared: v.shared(o.From)}}
 	built.own = slices.Clone(built.floors)
 	if len(o.Partitions) > 0 {
 		built.compared = within(o.Partitions, built.compared)
@@ -244,7 +244,7 @@ func (o *session) sameFloors(asked *replica.OpenExchange) bool {
 // what the other side has of it.
 func (db *DB) build(o *session, count uint64) replica.Status {
 	var err error
-	if o.shot, _, err = db.take(&o.comparison, db.soon()); err != nil {
+	if o.shot, _, err = db.take(&o.comparison); err != nil {
 		return errorStatus(err)
 	}
 	records := max(min(count, maxCompared), uint64(len(o.shot.tokens)))
@@ -273,11 +273,10 @@ func (db *DB) answerVersions(s served, o *session, rest []byte) {
 		return
 	}
 	m := replica.ExchangeMissing{Reply: replica.Reply{Stamp: db.clock.Now(), Epoch: db.view.Load().epoch.Number}}
-	size, began, until := 0, now(), db.soon()
+	size, began, until := 0, now(), db.soon(&o.comparison)
 	for i := range items {
 		if i%settleStretch == settleStretch-1 {
-			t := now()
-			if !db.pause(db.intake.rest(t, t.Sub(began))) {
+			if !db.pause(db.rest(&o.comparison, now().Sub(began))) {
 				db.refuse(s.to, replica.NotReady)
 				return
 			}

@@ -47,13 +47,13 @@ const (
 // horizon is above any member's floor. So no owner forgets the tombstone of an older
 // write, or refuses the newer one, while it is on its way.
 type hints struct {
-	db   *DB
-	kick chan struct{} // capacity 1: wakes the loop
-	mu   struct {
+	db *DB
+	// kick and soon, of capacity 1, wake the loop; soon where somebody waits.
+	kick, soon chan struct{}
+	mu         struct {
 		sync.Mutex
 		in    []hintEvent
 		bytes int // of the records in in
-		soon  bool
 		marks map[replica.Mark]bool
 	}
 
@@ -133,7 +133,7 @@ type storedHint struct {
 }
 
 func newHints(db *DB) *hints {
-	h := &hints{db: db, kick: make(chan struct{}, 1), handoff: replica.NewHandoff(db.opts.HintBytes),
+	h := &hints{db: db, kick: make(chan struct{}, 1), soon: make(chan struct{}, 1), handoff: replica.NewHandoff(db.opts.HintBytes),
 		marked: map[replica.Mark]bool{}, passes: map[uint64]*hintPass{}, low: math.MaxUint64}
 	h.mu.marks = map[replica.Mark]bool{}
 	h.pending.Store(&map[uint64]HintStatus{})
@@ -208,7 +208,6 @@ func (h *hints) put(q replica.Request, e hintEvent) {
 	case !full:
 		h.mu.in = append(h.mu.in, e)
 		h.mu.bytes += e.rec.Size()
-		h.mu.soon = h.mu.soon || e.done != nil
 	case !e.counted:
 		for _, uid := range e.targets {
 			h.mu.marks[h.db.markOf(uid, q.Key)] = true
@@ -218,7 +217,7 @@ func (h *hints) put(q replica.Request, e hintEvent) {
 	if full {
 		e.finish(replica.Overloaded)
 	}
-	h.wake()
+	h.wake(e.done != nil)
 }
 
 // finish tells who waits.
@@ -238,9 +237,8 @@ func (h *hints) raiseFloor(to uint64, again bool, until time.Time) (status repli
 	raised := make(chan answer, 1)
 	h.mu.Lock()
 	h.mu.in = append(h.mu.in, hintEvent{raise: &floorRaise{to, again, func(s replica.Status, floor uint64) { raised <- answer{s, floor} }}})
-	h.mu.soon = true
 	h.mu.Unlock()
-	h.wake()
+	h.wake(true)
 	timeout := time.NewTimer(until.Sub(now()))
 	defer timeout.Stop()
 	select {
@@ -349,9 +347,14 @@ func (q *hintQuestion) Complete(_ uint64, body []byte, err error) {
 	q.h.take(replica.Request{Key: r.Key, Record: r.Record}, q.event.targets, false, nil)
 }
 
-func (h *hints) wake() {
+// wake wakes the loop.
+func (h *hints) wake(soon bool) {
+	kick := h.kick
+	if soon {
+		kick = h.soon
+	}
 	select {
-	case h.kick <- struct{}{}:
+	case kick <- struct{}{}:
 	default:
 	}
 }
@@ -371,7 +374,7 @@ func (b *hintBatch) Complete(_ uint64, body []byte, err error) {
 	b.h.mu.Lock()
 	b.h.mu.in = append(b.h.mu.in, e)
 	b.h.mu.Unlock()
-	b.h.wake()
+	b.h.wake(true)
 }
 
 // loop runs until db.stop closes. What is in the inbox then is kept.
@@ -399,35 +402,27 @@ func (h *hints) loop() {
 		timer.Reset(wait)
 		select {
 		case <-h.kick:
-			gather := hintGather
-			if h.soon() {
-				gather = hintSoon
+			if h.gather(timer, hintGather, h.soon) {
+				h.gather(timer, hintSoon, nil)
 			}
-			timer.Reset(gather + h.db.offset())
-			for waiting := true; waiting; {
-				select {
-				case <-h.kick:
-					if gather > hintSoon && h.soon() {
-						gather = hintSoon
-						timer.Reset(gather + h.db.offset())
-					}
-				case <-timer.C:
-					waiting = false
-				case <-h.db.stop:
-					waiting = false
-				}
-			}
+		case <-h.soon:
+			h.gather(timer, hintSoon, nil)
 		case <-timer.C:
 		case <-h.db.stop:
 		}
 	}
 }
 
-// soon reports whether somebody waits for what came in.
-func (h *hints) soon() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.mu.soon
+// gather waits for company, and reports whether hurry ended that.
+func (h *hints) gather(timer *time.Timer, d time.Duration, hurry <-chan struct{}) bool {
+	timer.Reset(d + h.db.offset())
+	select {
+	case <-hurry:
+		return true
+	case <-timer.C:
+	case <-h.db.stop:
+	}
+	return false
 }
 
 // offset is a time of this node's own, below a millisecond, that keeps the timers
@@ -438,7 +433,7 @@ func (db *DB) offset() time.Duration { return time.Duration(mix(db.uid) % uint64
 func (h *hints) step() {
 	h.mu.Lock()
 	in, marks := h.mu.in, h.mu.marks
-	h.mu.in, h.mu.bytes, h.mu.soon = nil, 0, false
+	h.mu.in, h.mu.bytes = nil, 0
 	h.mu.marks = map[replica.Mark]bool{}
 	h.mu.Unlock()
 	// What came in one instant came in any order.

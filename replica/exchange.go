@@ -55,6 +55,9 @@ type OpenExchange struct {
 	Routine bool
 	// Rest asks for what is left of partitions that the answerer lost data of, too.
 	Rest bool
+	// Patient says that nobody waits for it: both sides work on it with what clients
+	// leave.
+	Patient bool
 	merkle.Range
 	Cut uint64
 	// Count is the number of records that the asker has.
@@ -80,6 +83,9 @@ func (o *OpenExchange) Append(dst []byte) []byte {
 	if o.Rest {
 		flags |= 2
 	}
+	if o.Patient {
+		flags |= 4
+	}
 	dst = append(dst, flags)
 	for _, x := range []uint64{o.Lo, o.Hi, o.Cut, o.Count} {
 		dst = binary.LittleEndian.AppendUint64(dst, x)
@@ -89,11 +95,11 @@ func (o *OpenExchange) Append(dst []byte) []byte {
 
 // DecodeOpenExchange decodes what Append made.
 func DecodeOpenExchange(b []byte) (OpenExchange, error) {
-	if len(b) < openHead || b[0] != ExchangeOpen || b[33] > 3 {
+	if len(b) < openHead || b[0] != ExchangeOpen || b[33] > 7 {
 		return OpenExchange{}, ErrMalformed
 	}
 	u := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
-	o := OpenExchange{To: u(1), Epoch: u(9), Stamp: u(17), From: u(25), Routine: b[33]&1 == 1, Rest: b[33]&2 == 2,
+	o := OpenExchange{To: u(1), Epoch: u(9), Stamp: u(17), From: u(25), Routine: b[33]&1 == 1, Rest: b[33]&2 == 2, Patient: b[33]&4 == 4,
 		Range: merkle.Range{Lo: u(34), Hi: u(42)}, Cut: u(50), Count: u(58)}
 	var err error
 	o.Floors, o.Partitions, err = decodeFloors(b[66:])

@@ -20,6 +20,7 @@ func TestExchangeRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		floors := rapid.SliceOfN(rapid.Custom(dot), 1, 20).Draw(t, "floors")
 		o := replica.OpenExchange{To: 1, Epoch: 2, Stamp: 3, From: 4, Routine: rapid.Bool().Draw(t, "routine"),
+			Rest: rapid.Bool().Draw(t, "rest"), Patient: rapid.Bool().Draw(t, "patient"),
 			Range: merkle.Range{Lo: 5, Hi: 6}, Cut: 7, Count: 8, Floors: replica.FloorRuns(floors), Partitions: rapid.SliceOfN(rapid.Byte(), 1, 9).Draw(t, "bits")}
 		got, err := replica.DecodeOpenExchange(o.Append(nil))
 		require.NoError(t, err)
@@ -174,6 +175,27 @@ func TestRota(t *testing.T) {
 	require.Greater(t, r.Turn().Sub(now), 10*time.Second)
 	w, _ = next(1)
 	require.Equal(t, uint64(50), w.From, "a range that was cut goes on")
+
+	first, _ := next(1, 2)
+	r.Done(now, first, nil, true, 1<<40, 10)
+	put, _ := next(1, 2)
+	require.True(t, r.PutOff(now, put))
+	other, _ := next(1, 2)
+	require.NotEqual(t, put.Peer, other.Peer, "the others come first")
+	r.Done(now, other, nil, true, 1<<40, 10)
+	for n := 1; ; n++ {
+		w, _ = next(put.Peer)
+		if !r.PutOff(now, w) {
+			require.Equal(t, 12, n, "not for ever")
+			break
+		}
+	}
+	r.Done(now, w, nil, false, 99, 10)
+	w, _ = next(put.Peer)
+	require.False(t, r.PutOff(now, w), "nor between the pieces")
+	r.Done(now, w, nil, true, 1<<40, 10)
+	w, _ = next(put.Peer)
+	require.True(t, r.PutOff(now, w))
 
 	now = now.Add(25 * time.Hour)
 	w, ok = r.Next(now, []uint64{1}, shared)

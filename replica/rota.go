@@ -22,6 +22,8 @@ const (
 	// in between is time for what is routine, which a need that cannot be met for now
 	// must not hold up.
 	retryNeed = 20 * time.Second
+	// maxPutOff is how often in a row a routine exchange with one peer is put off.
+	maxPutOff = 12
 )
 
 // An ExchangeWork is the next piece for one peer: from token From on, as far as one
@@ -52,6 +54,7 @@ type rotaPeer struct {
 	from   uint64    // where a routine exchange that was cut goes on
 	needed uint64    // where a comparison of the partitions in need that was cut goes on
 	balked time.Time // those are not compared before
+	putOff int       // turns in a row that a routine exchange was put off
 }
 
 // NewRota returns the rota of a node that starts now.
@@ -141,14 +144,16 @@ func (r *Rota) needOf(uid uint64) (need []uint32) {
 // at or below end, which need no comparison with anybody any more.
 func (r *Rota) Done(now time.Time, w ExchangeWork, compared []uint32, last bool, end uint64, records int) (settled []uint32) {
 	p := r.peers[w.Peer]
-	before, reading := p.last, time.Duration(records)*time.Second/recordsPerSecond
+	reading := time.Duration(records) * time.Second / recordsPerSecond
 	p.after = time.Time{}
 	r.turn = later(r.turn, now.Add(reading))
 	if w.Routine {
-		if p.last, p.from = now, 0; !last {
-			p.last, p.from = before, end+1
+		if !last {
+			p.from = end + 1
 			r.turn = now.Add(reading)
+			return nil
 		}
+		p.last, p.from, p.putOff = now, 0, 0
 		return nil
 	}
 	p.needed = 0
@@ -164,6 +169,18 @@ func (r *Rota) Done(now time.Time, w ExchangeWork, compared []uint32, last bool,
 		}
 	}
 	return settled
+}
+
+// PutOff leaves routine work to a later turn of that peer, the others' come first. It
+// reports false when that was so maxPutOff times in a row: the work is to be done now.
+func (r *Rota) PutOff(now time.Time, w ExchangeWork) bool {
+	p := r.peers[w.Peer]
+	if p.putOff == maxPutOff {
+		return false
+	}
+	p.putOff++
+	p.last = now
+	return true
 }
 
 // Failed notes that the work was not done.

@@ -24,9 +24,8 @@ const (
 	// spared is how many segments in a row one call drains without a gain before
 	// it drops records that were used.
 	spared = 3
-	// maxTwins is how many records there may be with one tag. More are so unlikely with
-	// tokens that are hashes that their keys were chosen, or that the token was, as that
-	// of the keys of a system: then a search would visit all of them.
+	// maxTwins is how many records there may be with one tag. With tokens that are hashes
+	// more of them mean that keys were chosen to collide: a search would visit them all.
 	maxTwins = 8
 	maxRef   = 1<<32 - 1
 )
