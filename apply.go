@@ -447,6 +447,10 @@ func (db *DB) submitMany(v *view, q *replica.ManyRequest, done func(replica.Many
 			a.Status = replica.Invalid
 			continue
 		}
+		if db.damage.bars(v, rec.Token) {
+			a.Status = replica.NotReady
+			continue
+		}
 		if db.horizons.judge(v, &rec, replica.Fresh) != replica.Take {
 			a.Status = replica.Behind
 			continue

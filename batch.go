@@ -157,6 +157,8 @@ func (db *DB) admitRecord(v *view, b *replica.Batch, r *replica.KeyRecord, own [
 		return lsm.Record{}, replica.NotOwner
 	case db.observe(&r.Record) != nil:
 		return lsm.Record{}, replica.ClockSkew
+	case !b.Exchanged && db.damage.bars(v, lsm.Token(r.Key)):
+		return lsm.Record{}, replica.NotReady
 	}
 	rec, err := engineRecord(r.Key, r.Record)
 	if err != nil {

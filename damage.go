@@ -41,7 +41,10 @@ const (
 //	    │        Healed              ▼
 //	    └────────────────────── has exchanged with N−W+1 complete owners
 //
-// It goes on taking writes, which it then has.
+// It goes on taking writes, which it then has; but for one that took the place of a
+// directory that is gone. That may not be gone after all, and has not promised anything:
+// its copy and this one must not both count. When this node has exchanged with enough
+// owners, they all are in the epoch in which the old one does not count.
 type damage struct {
 	db   *DB
 	kick chan struct{} // capacity 1
@@ -57,6 +60,10 @@ type damage struct {
 	lazy     bool // sysLazy is set, and lapse has taken it in
 	// salvaged says that keys of the system may be missing; set by open, then the loop's.
 	salvaged bool
+	// barred are the partitions of which a node that took another one's place does not
+	// take writes yet; nil for none. inherited is set when it just did.
+	barred    atomic.Pointer[[]bool]
+	inherited atomic.Bool
 	// Owned by loop: the damage that was taken in. No record that may be lost with it has
 	// a stamp above asOf.
 	taken []lsm.Range
@@ -164,6 +171,51 @@ func (d *damage) systemParts() (parts []lsm.Range) {
 	return parts
 }
 
+// inherit makes this node, which takes the place of another directory in v, an incomplete
+// owner of all that it will own. The settings are to be kept with the epoch; before that
+// it is no member, and may be asked to inherit again.
+func (d *damage) inherit(v *view) ([]setting, error) {
+	if !defences.Inherit {
+		return nil, nil
+	}
+	if err := d.db.tree.Doubt(0, lastToken, false); err != nil {
+		return nil, err
+	}
+	d.db.fence.data.Store(true)
+	d.inherited.Store(true)
+	d.bar(v)
+	d.note()
+	return []setting{{sysHeir, []byte{1}}, {sysSalvaged, []byte{1}}}, nil
+}
+
+// restrain bars what this node has inherited, also at an earlier start, and has not got
+// back; when there is no more of it that is noted.
+func (d *damage) restrain(v *view) error {
+	mark, err := d.db.sys.get(sysHeir)
+	if err != nil || mark == nil {
+		return err
+	}
+	if d.bar(v); d.barred.Load() != nil {
+		return nil
+	}
+	return d.db.sys.remove(sysHeir)
+}
+
+// bar has no writes taken of what this node has not got back.
+func (d *damage) bar(v *view) {
+	if lost := d.incomplete(v); lost != nil && defences.Bar {
+		d.barred.Store(&lost)
+	} else {
+		d.barred.Store(nil)
+	}
+}
+
+// bars reports whether a token's partition is barred. It is on the path of each write.
+func (d *damage) bars(v *view, token uint64) bool {
+	barred := d.barred.Load()
+	return barred != nil && (*barred)[v.ring.Partition(token)]
+}
+
 // mend writes the keys of the system again, of which some were lost: what they say is
 // in memory, but for hints, which exchanges make good, and what an earlier start lost.
 // Of that a promise is the worst, so this node promises whatever it may have.
@@ -211,7 +263,11 @@ func (d *damage) mend(v *view) error {
 	if err != nil {
 		return err
 	}
-	if status, _ := db.hints.raiseFloor(0, true, now().Add(db.opts.MaxRequest)); status != replica.OK {
+	floor := uint64(0)
+	if d.salvaged {
+		floor = d.asOf
+	}
+	if status, _ := db.hints.raiseFloor(floor, true, now().Add(db.opts.MaxRequest)); status != replica.OK {
 		return statusError(status)
 	}
 	if err := db.exchanges.need(v.partitionsWhere(v.owns)); err != nil {
@@ -344,6 +400,9 @@ func (d *damage) loop() {
 // step does what can be done now, and says when to try again; 0 when all is well.
 func (d *damage) step() time.Duration {
 	v := d.db.view.Load()
+	if d.inherited.Swap(false) {
+		d.salvaged = true
+	}
 	if len(d.db.tree.Damaged()) == 0 && !d.salvaged {
 		return 0
 	}
@@ -385,10 +444,13 @@ func (d *damage) step() time.Duration {
 			break
 		}
 	}
-	if len(d.db.tree.Damaged()) == 0 {
-		return 0
+	if len(d.db.tree.Damaged()) > 0 {
+		return healRetry
 	}
-	return healRetry
+	if err := d.restrain(v); err != nil {
+		d.db.opts.Logger.Warn("kvstore: after a restart new damage may keep this node from taking writes", "err", err)
+	}
+	return 0
 }
 
 // takeIn does, durably, what has to be done before anybody reads what is left.
@@ -587,6 +649,9 @@ func (d *damage) finish(v *view, partitions []uint32, recorded []vclock.Dot, dam
 	}
 	for _, p := range partitions {
 		t.purgeable[p].Store(recorded[p].Stamp)
+	}
+	if d.barred.Load() != nil {
+		d.bar(v)
 	}
 	d.db.metrics.healed.Add(uint64(len(partitions)))
 	d.db.opts.Events.healed(i)

@@ -43,6 +43,9 @@ type defenceSet struct {
 	// have forgotten (HealDrop); and an older copy of the directory is found out (I1, I4,
 	// I5, I8).
 	Incomplete, HealQuorum, HealPromise, HealDrop, OldCopy bool
+	// Inherit: so is all of a directory that took the place of another one; Bar: and it
+	// takes no writes before (I1, I4).
+	Inherit, Bar bool
 	// Lapse: so is what it had acknowledged and not synced when it ended (I4).
 	Lapse bool
 }
@@ -62,5 +65,6 @@ var defences = defenceSet{
 	Exchange: true, Yield: true,
 	Rounds: true, AllOwners: true, Merge: true, Purge: true, Promise: true, Late: true, ForgottenBase: true,
 	Incomplete: true, HealQuorum: true, HealPromise: true, HealDrop: true, OldCopy: true,
+	Inherit: true, Bar: true,
 	Lapse: true,
 }

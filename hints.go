@@ -190,6 +190,10 @@ func (h *hints) take(q replica.Request, owners []uint64, route bool, done func(r
 
 // count hands counted hints to the loop. done gets OK when they are durable.
 func (h *hints) count(q replica.Request, owners []uint64, done func(replica.Status)) {
+	if h.db.damage.barred.Load() != nil { // the floor is not what it was
+		done(replica.NotReady)
+		return
+	}
 	h.put(q, hintEvent{counted: true, targets: owners, done: done})
 }
 
@@ -387,6 +391,12 @@ func (h *hints) loop() {
 		}
 	}()
 	for {
+		for _, woken := range []chan struct{}{h.kick, h.soon} { // for what step takes now
+			select {
+			case <-woken:
+			default:
+			}
+		}
 		h.step()
 		if h.db.stopped() {
 			return
@@ -470,8 +480,11 @@ func (h *hints) step() {
 	h.publish()
 }
 
-// reachable reports whether the member with this UID can be sent to.
-func (h *hints) reachable(uid uint64) bool { return h.db.reach(uid) != nil }
+// reachable reports whether the member with this UID can be sent to, or its heir.
+func (h *hints) reachable(uid uint64) bool {
+	v := h.db.view.Load()
+	return v != nil && h.db.reach(v.heir(uid)) != nil
+}
 
 // reach gives the connection to the member with this UID, nil unless it is alive.
 func (db *DB) reach(uid uint64) *peer {
@@ -635,15 +648,16 @@ func (h *hints) stampOf(key []byte) uint64 {
 
 // send sends the next batch for a target, marks first.
 func (h *hints) send(target uint64, credit int) bool {
-	p := h.db.reach(target)
+	v := h.db.view.Load()
+	to := v.heir(target)
+	p := h.db.reach(to)
 	if p == nil {
 		return false
 	}
-	v := h.db.view.Load()
 	deadline := now().Add(h.db.opts.MaxRequest)
 	b := &hintBatch{h: h, target: target}
 	if _, marks, _ := h.handoff.Pending(target); marks > 0 {
-		n := replica.Needs{To: target, Epoch: v.epoch.Number, Stamp: h.db.clock.Now()}
+		n := replica.Needs{To: to, Epoch: v.epoch.Number, Stamp: h.db.clock.Now()}
 		for _, m := range sortedMarks(h.marked) {
 			if m.Target == target && len(b.marks) < maxNeeds {
 				b.marks = append(b.marks, m)
@@ -652,7 +666,7 @@ func (h *hints) send(target uint64, credit int) bool {
 		}
 		return p.Call(replica.OpNeeds, deadline, n.Append(nil), nil, b, 0) == nil
 	}
-	q := replica.Batch{To: target, Epoch: v.epoch.Number, Stamp: h.db.clock.Now()}
+	q := replica.Batch{To: to, Epoch: v.epoch.Number, Stamp: h.db.clock.Now()}
 	if !h.fill(b, &q, credit) {
 		return false
 	}
@@ -816,9 +830,14 @@ func (h *hints) answered(e *hintEvent) {
 // publish shows Status and Metrics what is kept.
 func (h *hints) publish() {
 	all := map[uint64]HintStatus{}
+	v := h.db.view.Load()
 	for _, uid := range h.handoff.Targets() {
 		hints, marks, bytes := h.handoff.Pending(uid)
-		all[uid] = HintStatus{Hints: hints, Bytes: bytes, Partitions: marks}
+		if v != nil {
+			uid = v.heir(uid)
+		}
+		s := all[uid]
+		all[uid] = HintStatus{Hints: s.Hints + hints, Bytes: s.Bytes + bytes, Partitions: s.Partitions + marks}
 	}
 	h.pending.Store(&all)
 }

@@ -478,7 +478,8 @@ func (h *horizons) settings(t *horizonTable, partitions []uint32, recorded func(
 // enter makes v, which has another epoch than the view so far, the view. keep makes the
 // epoch durable, with more settings in the same batch. Where the epoch has an owner that
 // was none before, the horizon begins anew: that node promised nothing so far, and it
-// joined without data, so there is nothing that it could bring back.
+// joined without data, so there is nothing that it could bring back. One that took the
+// place of another is incomplete: the horizon stays, as at other damage.
 func (h *horizons) enter(v *view, keep func(more []setting) error) error {
 	h.writing <- struct{}{}
 	defer func() { <-h.writing }()
@@ -487,6 +488,9 @@ func (h *horizons) enter(v *view, keep func(more []setting) error) error {
 	if old != nil && t != nil {
 		gained = v.partitionsWhere(func(p int) bool {
 			before := old.ownersOf(p)
+			for i, uid := range before {
+				before[i] = v.heir(uid)
+			}
 			return slices.ContainsFunc(v.ownersOf(p), func(uid uint64) bool { return !slices.Contains(before, uid) })
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"path"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"example.com/kvstore/gossip"
 	"example.com/kvstore/lsm"
@@ -366,7 +367,7 @@ func (db *DB) meet(dir string) error {
 	}
 	config := topology.Config{
 		Self: self, Name: db.opts.Cluster, State: state, Chain: chain, Seeds: m.seeds.addrs, Seed: db.opts.rand(boots).Uint64(),
-		Fence: db.fence.raise, Unfence: func() { m.unfence = true },
+		Fence: db.fence.raise, Unfence: func() { m.unfence = true }, Gone: m.gone, TakenFor: db.opts.givenUp(),
 	}
 	m.agent, err = topology.NewAgent(config)
 	if db.damage.salvaged && errors.Is(err, topology.ErrCorrupt) { // it is of an epoch that was lost
@@ -386,6 +387,11 @@ func (db *DB) meet(dir string) error {
 	if db.mux != nil {
 		m.gossip = gossip.New(gossip.Config{ID: db.id, Addr: addr, Incarnation: boots, Seeds: m.seeds.addrs(),
 			Interval: db.opts.GossipInterval, SuspectAfter: db.opts.SuspectAfter, Seed: db.opts.rand(boots).Uint64(), Meta: m.meta()})
+	}
+	if m.current != nil {
+		if err := db.damage.restrain(m.view(m.current)); err != nil {
+			return openError(dir, err)
+		}
 	}
 	m.publish()
 	if len(chain) == 0 {
@@ -428,17 +434,19 @@ func (db *DB) Ready(ctx context.Context) error {
 	}
 	select {
 	case <-db.readied:
-		return nil
 	case <-db.members.troubled:
-		if err := *db.members.trouble.Load(); errors.Is(err, ErrJoinRefused) {
-			return err // it will not be ready later either
-		}
-		return db.notReady()
 	case <-db.stop:
 		return ErrClosed
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", db.notReady(), ctx.Err())
 	}
+	if db.ready.Load() {
+		return nil
+	}
+	if p := db.members.trouble.Load(); p != nil && errors.Is(*p, ErrJoinRefused) {
+		return *p // it will not be ready later either
+	}
+	return db.notReady()
 }
 
 // Close ends the node: it waits for the calls that are running (each at most
@@ -504,6 +512,10 @@ func (o *Options) rand(stream uint64) *rand.Rand {
 	}
 	return rand.New(rand.NewPCG(seed, stream))
 }
+
+// givenUp is how long it takes until a member that has ended counts as dead, with some
+// margin.
+func (o *Options) givenUp() time.Duration { return 2*o.SuspectAfter + 5*o.GossipInterval }
 
 // directory is the identity of a new data directory; zero lets the engine draw
 // one.

@@ -48,10 +48,14 @@ type members struct {
 	owed      []topology.Effects // not carried out yet: the volume is full
 	told      uint64             // the epoch that gossip tells of
 	unfence   bool               // the agent has lowered the fence: so will apply
+	learned   time.Time          // when current was learned, or this node began
+	// heirs are the members, by UID, that took the places of earlier ones.
+	heirs map[uint64]uint64
 
 	// Written by loop, read anywhere.
 	states   atomic.Pointer[[]gossip.Member]
 	trouble  atomic.Pointer[error] // why the node will not become ready
+	denied   atomic.Pointer[error] // why it did not become a member so far
 	troubled chan struct{}         // closed when trouble is set
 }
 
@@ -66,7 +70,7 @@ type inbound struct {
 }
 
 func newMembers(db *DB) *members {
-	return &members{db: db, in: make(chan inbound, inboxLen), lastUse: map[string]time.Time{}, troubled: make(chan struct{})}
+	return &members{db: db, in: make(chan inbound, inboxLen), lastUse: map[string]time.Time{}, troubled: make(chan struct{}), learned: now()}
 }
 
 // receive queues a message for the loop. body is copied. Gossip leaves half of
@@ -187,6 +191,9 @@ func (m *members) tick() error {
 	if err := m.apply(m.agent.Tick(t)); err != nil {
 		return err
 	}
+	if err := m.agent.Denied(); err != nil {
+		m.denied.Store(&err)
+	}
 	// A full volume may have room again; and a node whose log failed is still a
 	// member, from which others read. A disk that does not answer at all keeps the
 	// loop here, so that the others take the node for what it is.
@@ -258,6 +265,13 @@ func (m *members) carryOut(e topology.Effects) error {
 	}
 	var err error
 	n := len(e.Learned)
+	if n > 0 && m.current == nil && m.follows() {
+		inherited, err := m.db.damage.inherit(m.view(e.Learned[n-1]))
+		if err != nil {
+			return fmt.Errorf("kvstore: take the place of another directory: %w", engineError(err))
+		}
+		settings = append(settings, inherited...)
+	}
 	if n > 0 {
 		err = m.db.horizons.enter(m.view(e.Learned[n-1]), keep)
 	} else {
@@ -267,8 +281,12 @@ func (m *members) carryOut(e topology.Effects) error {
 		return fmt.Errorf("kvstore: keep the cluster's state: %w", engineError(err))
 	}
 	if n > 0 {
-		m.current = e.Learned[n-1]
+		m.current, m.learned = e.Learned[n-1], now()
 		m.publish()
+		if !m.member() {
+			m.fail(fmt.Errorf("%w: %w; it has taken this one's place, while this node was away", ErrJoinRefused, topology.ErrNameTaken))
+			m.db.ready.Store(false)
+		}
 		if err := m.db.keepIdentity(m.agent.Chain(0)); err != nil {
 			m.db.opts.Logger.Warn("kvstore: the second copy of the node's identity is not up to date", "err", err)
 		}
@@ -288,6 +306,27 @@ func (m *members) carryOut(e topology.Effects) error {
 		m.fail(fmt.Errorf("%w: %w", ErrJoinRefused, e.Refused))
 	}
 	return nil
+}
+
+// follows reports whether this node's place was another directory's before.
+func (m *members) follows() bool {
+	return slices.ContainsFunc(m.agent.Chain(0), func(e *topology.Epoch) bool {
+		old, ok := e.Member(m.db.id)
+		return ok && old.UID != m.db.uid
+	})
+}
+
+// gone is topology.Config.Gone. A member of which nothing was heard for long is gone, too.
+func (m *members) gone(member topology.Member) (gone, sure bool) {
+	if m.gossip != nil {
+		for _, g := range m.gossip.Members() {
+			if g.ID == member.ID && isMember(g, member) {
+				return g.State == gossip.Dead, g.State != gossip.Suspect
+			}
+		}
+	}
+	gone = now().Sub(m.learned) > m.db.opts.givenUp()
+	return gone, gone
 }
 
 // keepAgain makes durable again what this node knows of the cluster.
@@ -422,19 +461,35 @@ func (m *members) view(e *topology.Epoch) *view {
 			states[g.ID] = g
 		}
 	}
-	v := &view{epoch: e, ring: e.Ring, replaced: make(chan struct{})}
+	v := &view{epoch: e, ring: e.Ring, heirs: m.heirsAt(e), replaced: make(chan struct{})}
 	for _, n := range e.Ring.Nodes() {
 		member, _ := e.Member(n.ID)
 		node := viewNode{id: n.ID, uid: member.UID, addr: member.Addr, centre: n.DataCenter, near: n.DataCenter == m.db.opts.DataCenter}
 		if g, ok := states[n.ID]; ok && isMember(g, member) {
 			node.addr, node.dead = g.Addr, g.State == gossip.Dead
 		}
-		if n.ID != m.db.id {
+		if member.UID != m.db.uid {
 			node.peer = m.db.mux.Peer(node.addr)
 		}
 		v.nodes = append(v.nodes, node)
 	}
 	return v
+}
+
+// heirsAt are the members of e, by UID, that took the places of earlier ones, by theirs.
+func (m *members) heirsAt(e *topology.Epoch) map[uint64]uint64 {
+	if e == m.current && m.heirs != nil {
+		return m.heirs
+	}
+	m.heirs = map[uint64]uint64{}
+	for _, before := range m.agent.Chain(0) {
+		for _, old := range before.Members {
+			if heir, ok := e.Member(old.ID); ok && heir.UID != old.UID {
+				m.heirs[old.UID] = heir.UID
+			}
+		}
+	}
+	return m.heirs
 }
 
 // meetAt is where gossip looks for company: the seeds, and where the members were
@@ -488,6 +543,9 @@ func (db *DB) notReady() error {
 	}
 	v := db.view.Load()
 	if v == nil {
+		if p := db.members.denied.Load(); p != nil {
+			return fmt.Errorf("%w: not a member yet; this node asks on, since the one that has its id may be gone: %w", ErrNotReady, *p)
+		}
 		if err := db.members.seedTrouble(); err != nil {
 			return fmt.Errorf("%w: not a member yet; no seed answers: %w", ErrNotReady, err)
 		}

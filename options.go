@@ -55,7 +55,8 @@ func SyncEvery(d time.Duration) SyncPolicy { return lsm.SyncEvery(d) }
 // it.
 type Options struct {
 	// NodeID names this node in the cluster; default: 16 random hexadecimal
-	// digits, kept in the directory. It can't change later.
+	// digits, kept in the directory. It can't change later. An empty directory with the
+	// name of a member that is dead takes its place.
 	NodeID string
 	// Cluster is the cluster's name. Nodes with different names refuse each
 	// other. Default "kvstore".

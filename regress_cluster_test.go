@@ -203,3 +203,26 @@ func TestMemberWithoutListener(t *testing.T) {
 	a = open(t, "/node", &kvstore.Options{FS: disk, Listen: "a:2", Transport: net.Transport("a")})
 	ready(t, a)
 }
+
+// TestEmptyDirectory: over real connections, a node that starts with an empty directory
+// is a member again and has everything, soon after its old one was closed.
+func TestEmptyDirectory(t *testing.T) {
+	quick := func(o *kvstore.Options) { o.SuspectAfter, o.Partitions = 200*time.Millisecond, 64 }
+	dbs := openThree(t, quick)
+	for k := range 100 {
+		_, err := dbs[k%3].Put(ctx, fmt.Sprint("key", k), []byte("v"))
+		require.NoError(t, err)
+	}
+	s, err := dbs[0].Status(ctx)
+	require.NoError(t, err)
+	require.NoError(t, dbs[2].Close())
+	o := &kvstore.Options{NodeID: "n2", Listen: s.Members[2].Addr, Seeds: []string{s.Members[0].Addr, s.Members[1].Addr}, GossipInterval: 50 * time.Millisecond}
+	quick(o)
+	again := open(t, t.TempDir(), o)
+	ready(t, again)
+	require.Eventually(t, func() bool { return again.Metrics().Incomplete == 0 && again.Metrics().Healed > 0 }, time.Minute, 20*time.Millisecond)
+	for k := range 100 {
+		_, err := again.Get(ctx, fmt.Sprint("key", k), kvstore.All)
+		require.NoError(t, err)
+	}
+}

@@ -51,6 +51,7 @@ func TestJoinRefused(t *testing.T) {
 	require.ErrorIs(t, err, kvstore.ErrJoinRefused)
 	require.Equal(t, kvstore.NotApplied, kvstore.OutcomeOf(err))
 
-	taken := open(t, "", &kvstore.Options{NodeID: "n1", Listen: "127.0.0.1:0", Seeds: []string{s.Members[0].Addr}})
+	taken := open(t, "", &kvstore.Options{NodeID: "n1", Listen: "127.0.0.1:0", Seeds: []string{s.Members[0].Addr},
+		SuspectAfter: 200 * time.Millisecond, GossipInterval: 100 * time.Millisecond})
 	require.ErrorIs(t, taken.Ready(ctx), kvstore.ErrJoinRefused)
 }

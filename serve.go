@@ -205,6 +205,10 @@ func (db *DB) serveWrite(s served) {
 		db.refuse(s.to, replica.Invalid)
 		return
 	}
+	if db.damage.bars(v, rec.Token) {
+		db.refuse(s.to, replica.NotReady)
+		return
+	}
 	db.metrics.servedWrites.Add(1)
 	w := db.newServedWrite()
 	if causal { // looked at again after the sync, when the reader has gone on

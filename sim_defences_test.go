@@ -81,6 +81,8 @@ func seededBugs() []seededBug {
 		{name: "counted hints without room", find: sloppyApart, off: &d.CountedRoom, set: func(o *kvstore.Options) { o.HintBytes = 600 }, rule: "K1", seed: 1},
 		{name: "rounds do not heed counted hints", find: sloppyApart, off: &d.HintFloor, rule: "K1", seed: 1},
 		{name: "what was not synced counts after a power cut", find: lapse, off: &d.Lapse, backups: []*bool{&d.Hints, &d.Exchange, &d.Rounds}, rule: "K2", seed: 1},
+		{name: "a node with an empty disk counts at once", find: lostDisk, off: &d.Inherit, backups: []*bool{&d.Hints, &d.Exchange, &d.Rounds}, rule: "K2", seed: 1},
+		{name: "who took another's place takes writes at once", find: followedAlive, off: &d.Bar, rule: "K2", seed: 1},
 		{name: "a causal write brings back what it had read", find: forgotten, off: &d.Late, rule: "K1", seed: 1},
 		{name: "a change brings back what it had read", find: forgottenRead, off: &d.ForgottenBase, rule: "K1", seed: 1},
 	}
@@ -133,8 +135,12 @@ func (b *seededBug) withBug(t *testing.T, seed uint64) []check.Violation {
 
 // play runs a scenario on a cluster, and gives what it found.
 func play(t *testing.T, seed uint64, o kvtest.Options, set func(*kvstore.Options), scene func(c *kvtest.Cluster) []check.Violation) (found []check.Violation) {
-	o.Configure = func(_ int, o *kvstore.Options) {
+	each := o.Configure
+	o.Configure = func(i int, o *kvstore.Options) {
 		o.MaxRequest = time.Second
+		if each != nil {
+			each(i, o)
+		}
 		if set != nil {
 			set(o)
 		}

@@ -180,34 +180,3 @@ func TestSimAllStopped(t *testing.T) {
 		})
 	}
 }
-
-// TestSimLostDisk: a node that comes back with an empty disk is not the member
-// it was, whatever it is called: it is refused and says so, and the others keep
-// what they hold.
-func TestSimLostDisk(t *testing.T) {
-	simulate(t, 1, nil, func(c *kvtest.Cluster) {
-		waitMembers(c, 3)
-		c.Settle()
-		for k := range 20 {
-			put(c, k%3, fmt.Sprint("key", k), k)
-		}
-		c.Crash(2)
-		c.LoseDisk(2)
-		c.Restart(2)
-		err := readyError(c, 2)
-		require.ErrorIs(c.T, err, kvstore.ErrJoinRefused)
-		require.ErrorIs(c.T, err, topology.ErrNameTaken)
-		_, err = c.Node(2).Get(ctx, "key0")
-		require.ErrorIs(c.T, err, kvstore.ErrNotReady)
-		for k := range 20 {
-			get(c, k%2, fmt.Sprint("key", k), k)
-			put(c, 1-k%2, fmt.Sprint("key", k), 100+k)
-		}
-		for k := range 20 {
-			get(c, k%2, fmt.Sprint("key", k), 100+k)
-		}
-		// At All nobody answers for the lost copy.
-		_, err = c.Node(0).Get(ctx, "key0", kvstore.All)
-		require.Error(c.T, err)
-	})
-}

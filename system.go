@@ -33,6 +33,7 @@ const (
 	sysBoots     = "node/boots"      // 8 bytes: starts so far
 	sysCausal    = "node/causal"     // 8 bytes: the present actor of causal writes
 	sysSalvaged  = "node/salvaged"   // 1 byte: some of these keys may be missing
+	sysHeir      = "node/heir"       // 1 byte: this directory took another one's place, and is not whole yet
 	sysLazy      = "node/lazy"       // 1 byte, from open to close: writes are acknowledged before they are synced
 	sysCluster   = "cluster/name"    // text
 	sysCeiling   = "clock/ceiling"   // 8 bytes: no stamp above it was issued

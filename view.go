@@ -22,6 +22,8 @@ type view struct {
 	epoch *topology.Epoch
 	ring  *ring.Ring
 	nodes []viewNode // by index in ring.Nodes
+	// heirs are the members, by UID, that took the places of earlier ones.
+	heirs map[uint64]uint64
 	// replaced is closed when a newer view took this one's place.
 	replaced chan struct{}
 }
@@ -46,6 +48,15 @@ func (v *view) self() int32 {
 		}
 	}
 	return -1
+}
+
+// heir is the UID of the member that has the place of the one with that UID: itself, or
+// who followed it.
+func (v *view) heir(uid uint64) uint64 {
+	if heir, ok := v.heirs[uid]; ok {
+		return heir
+	}
+	return uid
 }
 
 // members reports whether all these are UIDs of members.

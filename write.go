@@ -190,6 +190,11 @@ func (c *writeCall) writeSelf(v *view, key []byte, rec replica.Record, deadline 
 // submit gives a record to the own log, which drops the reference taken for it,
 // unless it comes too late.
 func (c *writeCall) submit(v *view, r lsm.Record, deadline time.Time) {
+	if c.db.damage.bars(v, r.Token) {
+		c.fail(c.self, ErrNotReady, false)
+		c.release()
+		return
+	}
 	c.record[0] = r
 	from := replica.Fresh
 	if c.repair {

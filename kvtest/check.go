@@ -53,8 +53,9 @@ func (c *Cluster) Violations() []Violation {
 		keys = append(keys, o.Key)
 	}
 	slices.Sort(keys)
+	runs := slices.DeleteFunc(slices.Clone(c.nodes), func(n *Node) bool { return !n.Runs() })
 	for i, key := range slices.Compact(keys) {
-		c.readAtAll(c.nodes[i%len(c.nodes)], key)
+		c.readAtAll(runs[i%len(runs)], key)
 	}
 	return check.All(history, c.History()[len(history):])
 }

@@ -7,9 +7,11 @@ import (
 	"example.com/kvstore/lsm/vfs"
 )
 
-// LoseDisk gives node i, which must not run, an empty disk.
+// LoseDisk gives node i, which must not run, an empty disk. When the others take it for
+// dead it can have its place again.
 func (c *Cluster) LoseDisk(i int) {
 	c.T.Helper()
+	c.nodes[i].lost = true
 	c.PutDisk(i, vfs.NewMem(hashString(c.Seed, fmt.Sprint("disk", i, c.nodes[i].boots))))
 }
 

@@ -32,6 +32,7 @@ type Node struct {
 	addr  string
 	disk  *vfs.Mem
 	boots int
+	lost  bool // the disk that it began with
 	clock clock
 
 	slow   atomic.Int64 // nanoseconds that a sync takes longer
@@ -91,8 +92,11 @@ func (c *Cluster) Restart(i int) {
 		FS:          vfs.Faulty(n.disk, func(op vfs.Op) error { return n.operate(op, b) }),
 		MemoryBytes: 8 << 20, Partitions: 64, Seed: hashString(c.Seed, n.name),
 	}
-	if i > 0 {
+	switch {
+	case i > 0:
 		o.Seeds = []string{c.nodes[0].addr}
+	case n.lost: // it must not form another cluster
+		o.Seeds = []string{c.nodes[1].addr}
 	}
 	if c.o.Configure != nil {
 		c.o.Configure(i, o)

@@ -28,6 +28,8 @@ type Options struct {
 	// MinSync and MaxSync bound the time of a sync of a disk; default 100 µs to
 	// 1 ms. Other operations take no time.
 	MinSync, MaxSync time.Duration
+	// LoseDisks has a Storm destroy disks.
+	LoseDisks bool
 	// Stall is the real time without an event after which the process ends, with all
 	// stacks; default 20 s. A scenario over millions of keys computes longer than that.
 	Stall time.Duration

@@ -1,6 +1,7 @@
 package kvtest
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -20,7 +21,8 @@ type storm struct {
 // Storm lets faults happen for d: nodes crash, stop and come back, partitions
 // and one-way cuts come and go, clocks are set and drift within what
 // Options.MaxClockOffset allows, disks are slow, nodes freeze, and now and then
-// the power fails everywhere at once. Most of the time a majority of the nodes is
+// the power fails everywhere at once. With Options.LoseDisks nodes come back without their
+// disks, too, each not before the last one is whole again. Most of the time a majority of the nodes is
 // unharmed. Afterwards all faults are healed and all nodes run, though they may
 // not be Settled yet.
 //
@@ -50,6 +52,11 @@ func (c *Cluster) Storm(d time.Duration) {
 // strike makes one fault, or heals.
 func (s *storm) strike() {
 	c, i := s.c, s.IntN(len(s.c.nodes))
+	if c.o.LoseDisks && s.IntN(20) == 0 && s.whole() {
+		c.Crash(i)
+		c.LoseDisk(i)
+		return
+	}
 	switch p := s.IntN(100); {
 	case p < 15:
 		if c.nodes[i].Runs() && s.spares(i) {
@@ -90,6 +97,20 @@ func (s *storm) strike() {
 	default:
 		c.Freeze(i, time.Duration(s.Int64N(int64(3*time.Second))))
 	}
+}
+
+// whole reports whether all nodes run and have all of their data.
+func (s *storm) whole() bool {
+	for _, n := range s.c.nodes {
+		db := n.DB()
+		if db == nil || db.Metrics().Incomplete > 0 {
+			return false
+		}
+		if status, err := db.Status(context.Background()); err != nil || !status.Ready {
+			return false
+		}
+	}
+	return true
 }
 
 // blackout cuts the power of all nodes at once, for a moment.

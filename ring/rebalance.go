@@ -56,6 +56,24 @@ func Rebalance(old *Ring, nodes []Node) (*Ring, Report, error) {
 	return r, report, nil
 }
 
+// Renewed returns the ring of the next epoch with the same placement, in which the nodes
+// with these ids are others than before: all that they own has changed. Unknown ids are
+// ignored.
+func (r *Ring) Renewed(ids ...string) (*Ring, error) {
+	if r.epoch == math.MaxUint64 {
+		return nil, fmt.Errorf("ring: no epoch follows %d", r.epoch)
+	}
+	next := *r
+	next.epoch++
+	next.changed = slices.Clone(r.changed)
+	for p := range next.changed {
+		if slices.ContainsFunc(r.Owners(p), func(x int32) bool { return slices.Contains(ids, r.nodes[x].ID) }) {
+			next.changed[p] = next.epoch
+		}
+	}
+	return &next, nil
+}
+
 // keepOrder puts the owners that stay where they were in their row, so that first
 // owners change as little as balance permits.
 func (l *layout) keepOrder() {

@@ -208,3 +208,25 @@ func BenchmarkPreference(b *testing.B) {
 		buf = r.AppendPreference(buf[:0], p&4095)
 	}
 }
+
+// TestRenewed: what the renewed nodes own has changed, and nothing else.
+func TestRenewed(t *testing.T) {
+	r, err := New(64, 3, named(5, 1))
+	require.NoError(t, err)
+	next, err := r.Renewed(r.Nodes()[1].ID, "nobody")
+	require.NoError(t, err)
+	require.Equal(t, r.Epoch()+1, next.Epoch())
+	require.Equal(t, r.Nodes(), next.Nodes())
+	renewed := 0
+	for p := range r.Partitions() {
+		require.Equal(t, r.Owners(p), next.Owners(p))
+		require.Equal(t, uint64(1), r.Changed(p))
+		if slices.Contains(next.Owners(p), 1) {
+			require.Equal(t, next.Epoch(), next.Changed(p))
+			renewed++
+		} else {
+			require.Equal(t, r.Changed(p), next.Changed(p))
+		}
+	}
+	require.InDelta(t, 64*3/5, renewed, 1)
+}

@@ -39,6 +39,13 @@ type Config struct {
 	// restart.
 	Fence   func() (hasData bool)
 	Unfence func()
+
+	// Gone reports whether a member is down, and whether that is sure: then another
+	// directory may take its place, which it never gets back. Nil: none is.
+	Gone func(Member) (gone, sure bool)
+	// TakenFor is how long a node that is to join asks on while it is told that its id is
+	// taken: the member that has it may be found to be gone.
+	TakenFor time.Duration
 }
 
 // Effects are what the owner of an Agent must do after each call, in this order:
@@ -82,6 +89,7 @@ type Agent struct {
 	after    time.Time // no attempt for joiners starts before
 
 	joiners []joiner // waiting to become members, through this one
+	heirs   []joiner // waiting to take the places of members that are gone
 	hasData bool     // some member has data: joins are refused at once
 	addr    map[uint64]string
 	fetch   fetch
@@ -303,6 +311,13 @@ func (a *Agent) learn(e *Epoch) {
 			return true
 		}
 		return false
+	})
+	a.heirs = slices.DeleteFunc(a.heirs, func(j joiner) bool {
+		if e.index(j.Member) >= 0 {
+			a.sendChain(j.Addr, 0)
+			return true
+		}
+		return !a.mayFollow(j.Member)
 	})
 }
 

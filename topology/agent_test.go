@@ -55,6 +55,72 @@ func TestJoinConcurrently(t *testing.T) {
 	t.Logf("%d clusters, %.1f epochs each", count, float64(epochs)/float64(count))
 }
 
+// Nodes lose their directories for good, as many as leave a majority, and others with
+// their names and none take their places, whether there is data or not, while messages get
+// lost and nodes crash. The lost ones have changed all that they owned, and nothing else.
+func TestLostDirectories(t *testing.T) {
+	lost := 0
+	for seed := range seeds(t, 200, 20000) {
+		s := storm(t, seed)
+		require.True(t, s.settle(), "seed %d does not settle", seed)
+		before := s.nodes[0].agent.Current()
+		s.crash = []float64{0, 0.02}[seed%2]
+		most := (len(s.nodes) - 1) / 2
+		victims := s.rng.Perm(len(s.nodes))[:1+s.rng.IntN(most)]
+		heirs := map[string]*simNode{}
+		for _, i := range victims {
+			if seed%3 > 0 {
+				s.nodes[i].write()
+			}
+			s.run(time.Duration(s.rng.Int64N(int64(time.Second))), func() bool { return false })
+			heirs[s.nodes[i].self.ID] = s.lose(s.nodes[i])
+			lost++
+		}
+		require.True(t, s.settle(), "seed %d does not settle", seed)
+		s.check()
+		for _, n := range s.nodes {
+			if n.lost {
+				continue
+			}
+			e := n.agent.Current()
+			require.Equal(t, before.Ring.Nodes(), e.Ring.Nodes())
+			for p := range e.Ring.Partitions() {
+				changed := false
+				for k, i := range e.Ring.Owners(p) {
+					require.Equal(t, before.Ring.Owners(p)[k], i)
+					changed = changed || heirs[e.Members[i].ID] != nil
+				}
+				require.Equal(t, changed, e.Ring.Changed(p) > before.Number)
+			}
+			for id, heir := range heirs {
+				m, ok := e.Member(id)
+				require.True(t, ok)
+				require.Equal(t, heir.self.UID, m.UID)
+			}
+		}
+	}
+	t.Logf("%d directories lost", lost)
+}
+
+// Nobody takes the place of a node that is alive, or of one that it does not resemble.
+func TestPlaceKept(t *testing.T) {
+	s := cluster(t, 1, 3)
+	namesake := s.add("n2", "n0:1")
+	require.True(t, s.run(10*time.Second, func() bool { return namesake.refused != nil }))
+	require.ErrorIs(t, namesake.refused, ErrNameTaken)
+	require.NoError(t, namesake.agent.Denied(), "that was final")
+
+	s = cluster(t, 2, 3)
+	s.nodes[2].lost, s.nodes[2].down = true, true
+	other := &simNode{sim: s, name: simName, seeds: []string{"n0:1"}, self: s.nodes[2].self}
+	other.self.UID, other.self.Weight = 77, 2
+	s.nodes, s.byAddr["n2:1"] = append(s.nodes, other), other
+	other.start()
+	s.push(0, other, nil)
+	require.True(t, s.run(10*time.Second, func() bool { return other.refused != nil }))
+	require.ErrorIs(t, other.refused, ErrIncompatible)
+}
+
 // Writes that begin at any time never end up behind a join: either the join is agreed
 // before any node accepts one, or it is refused.
 func TestJoinAgainstWrites(t *testing.T) {

@@ -13,6 +13,9 @@ import (
 //	                                      +--> data, or too slow: the attempt goes on with
 //	                                           a new ballot, for no joiner, so that fences end
 //
+// A node that takes the place of one that is gone needs a majority and no fence: it begins
+// at preparing, as an attempt for no joiner does.
+//
 // Probing keeps a dead member, or one with data, from costing a fence and an epoch.
 type attempt struct {
 	proposer
@@ -25,10 +28,14 @@ type attempt struct {
 
 // tickAttempt starts, repeats and gives up attempts.
 func (a *Agent) tickAttempt() {
-	a.joiners = slices.DeleteFunc(a.joiners, func(j joiner) bool { return a.now.After(j.asked.Add(askedTimeout)) })
+	silent := func(j joiner) bool { return a.now.After(j.asked.Add(askedTimeout)) }
+	a.joiners = slices.DeleteFunc(a.joiners, silent)
+	a.heirs = slices.DeleteFunc(a.heirs, func(j joiner) bool { return silent(j) || !a.mayFollow(j.Member) })
 	t := a.attempt
 	switch {
 	case a.fenced && !a.now.Before(a.patience) && (t == nil || t.value == nil && (t.join || t.probing)):
+		a.propose(false)
+	case (t == nil || t.probing) && len(a.heirs) > 0 && !a.now.Before(a.after):
 		a.propose(false)
 	case t == nil && len(a.joiners) > 0 && !a.now.Before(a.after):
 		a.startProbe()
@@ -132,18 +139,20 @@ func (a *Agent) advance() {
 	a.remind()
 }
 
-// wish is the own value: the joiners made members, or all as it is.
+// wish is the own value: the joiners made members; or the heirs, if there are any, in
+// the places of those that are gone, and all else as it is.
 func (a *Agent) wish(join bool) []byte {
 	cur := a.Current()
 	e, err := cur.next(nil)
 	if err != nil {
 		panic("topology: an agreed epoch has no successor: " + err.Error())
 	}
-	if join && len(a.joiners) > 0 {
-		more := make([]Member, len(a.joiners))
-		for i, j := range a.joiners {
-			more[i] = j.Member
+	if heirs := members(a.heirs); !join && len(heirs) > 0 {
+		if changed, err := cur.succeeded(heirs); err == nil {
+			e = changed
 		}
+	}
+	if more := members(a.joiners); join && len(more) > 0 {
 		if grown, err := cur.next(more); err != nil {
 			a.refuseAll(ErrIncompatible, err.Error())
 		} else {
@@ -152,6 +161,13 @@ func (a *Agent) wish(join bool) []byte {
 	}
 	b, _ := e.AppendBinary(nil)
 	return b
+}
+
+func members(joiners []joiner) (all []Member) {
+	for _, j := range joiners {
+		all = append(all, j.Member)
+	}
+	return all
 }
 
 // chosen ends an attempt that a majority accepted: the epoch is agreed.

@@ -31,6 +31,15 @@
 //	  +---------------------------------------------+  itself, as joined if some member has
 //	                                                   accepted that, else without a change
 //
+// # A lost directory
+//
+// A node with the name of a member that is gone, and an empty directory, asks to join like
+// any other. If the member that is asked is sure that the old one is gone
+// (Config.Gone) it tries to agree an epoch that differs in the UID and address of
+// that member. That takes a majority and no fence. No owner changes its name, but all
+// that it owned counts as changed (ring.Renewed). What the new directory may answer
+// for is not decided here.
+//
 // Members that were not reached learn the epoch when any later message, or
 // [Agent.Heard], tells them that there is a newer one.
 package topology

@@ -86,6 +86,29 @@ func (e *Epoch) next(more []Member) (*Epoch, error) {
 	return &Epoch{Cluster: e.Cluster, Name: e.Name, Number: e.Number + 1, Prev: e.Hash(), Members: members, Sloppy: e.Sloppy, Ring: r}, nil
 }
 
+// succeeded returns the epoch after e in which other directories have taken the places of
+// the members with their ids. They differ from these in nothing but address and UID.
+func (e *Epoch) succeeded(heirs []Member) (*Epoch, error) {
+	members := slices.Clone(e.Members)
+	var ids []string
+	for _, h := range heirs {
+		if err := checkMember(h); err != nil {
+			return nil, err
+		}
+		i := e.Ring.Index(h.ID)
+		if i < 0 || members[i].Node != h.Node {
+			return nil, fmt.Errorf("topology: %q takes the place of no member like it", h.ID)
+		}
+		members[i] = h
+		ids = append(ids, h.ID)
+	}
+	r, err := e.Ring.Renewed(ids...)
+	if err != nil {
+		return nil, err
+	}
+	return &Epoch{Cluster: e.Cluster, Name: e.Name, Number: e.Number + 1, Prev: e.Hash(), Members: members, Sloppy: e.Sloppy, Ring: r}, nil
+}
+
 // Member returns the member of that id.
 func (e *Epoch) Member(id string) (Member, bool) {
 	i := e.Ring.Index(id)

@@ -9,7 +9,8 @@ import (
 var (
 	// ErrHasData: the cluster has accepted a write. Join before the first write.
 	ErrHasData = errors.New("topology: the cluster already holds data, a node cannot join it yet")
-	// ErrNameTaken: another node, or another data directory, has this node id. Choose another id.
+	// ErrNameTaken: a member that is alive, or that nobody can stand in for, has this node
+	// id and another data directory. Choose another id, or end that member first.
 	ErrNameTaken = errors.New("topology: the node id is taken by another data directory, choose another id")
 	// ErrWrongCluster: the seed belongs to a cluster of another name. Correct the seeds or the name.
 	ErrWrongCluster = errors.New("topology: the seed belongs to another cluster, check the seeds and the cluster name")

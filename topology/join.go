@@ -1,6 +1,8 @@
 package topology
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -8,6 +10,8 @@ import (
 // A join is the state of a node that wants to become a member.
 type join struct {
 	wanted  bool
+	taken   struct{ since, last time.Time } // told that the id is, without a pause
+	denied  error
 	tries   int
 	again   time.Time
 	pending []*Epoch // a chain that does not reach this node's own membership yet
@@ -50,11 +54,29 @@ func (a *Agent) stepOutside(m *message) {
 	}
 	switch m.kind {
 	case kindRefused:
+		why := refusal(m.code, m.text)
+		if errors.Is(why, ErrNameTaken) && a.takenSince() < a.cfg.TakenFor {
+			a.join.denied = why
+			return // ask again
+		}
 		a.join = join{}
-		a.fx.Refused = refusal(m.code, m.text)
+		a.fx.Refused = why
 	case kindChain:
 		a.joinChain(m)
 	}
+}
+
+// Denied is why this node was not let in so far; it asks on. Nil before any answer.
+func (a *Agent) Denied() error { return a.join.denied }
+
+// takenSince is for how long this node is told that its id is taken.
+func (a *Agent) takenSince() time.Duration {
+	t := &a.join.taken
+	if a.now.Sub(t.last) > 2*retryMost {
+		t.since = a.now
+	}
+	t.last = a.now
+	return a.now.Sub(t.since)
 }
 
 // joinChain gathers a chain from its first epoch on. It is adopted, whole, when it
@@ -101,11 +123,11 @@ func (a *Agent) asked(m *message) {
 		a.sendChain(m.from.Addr, 0)
 		return
 	}
-	if taken(cur, m.from) {
-		a.refuse(m.from.Addr, ErrNameTaken, "")
+	if a.me < 0 {
 		return
 	}
-	if a.me < 0 {
+	if taken(cur, m.from) {
+		a.askedToFollow(m.from)
 		return
 	}
 	for i, j := range a.joiners {
@@ -133,6 +155,55 @@ func (a *Agent) asked(m *message) {
 		a.after = later(a.after, a.now.Add(a.jitter(batchDelay)))
 	}
 	a.joiners = append(a.joiners, joiner{m.from, a.now})
+}
+
+// askedToFollow takes the request of a node to take the place of the member of its id.
+// While nobody knows whether that one is gone there is no answer: the node asks again.
+func (a *Agent) askedToFollow(m Member) {
+	i := slices.IndexFunc(a.heirs, func(j joiner) bool { return j.ID == m.ID })
+	old, ok := a.predecessor(m)
+	gone, sure := false, true
+	if ok && (i < 0 || a.heirs[i].Is(m)) {
+		gone, sure = a.gone(old)
+	}
+	switch {
+	case sure && !gone:
+		a.refuse(m.Addr, ErrNameTaken, "")
+	case !gone:
+	case old.Node != m.Node:
+		a.refuse(m.Addr, ErrIncompatible, fmt.Sprintf("it is to take the place of a node with another zone, data centre or weight: %q, %q, %v", old.Zone, old.DataCenter, old.Weight))
+	case i >= 0:
+		a.heirs[i] = joiner{m, a.now}
+	default:
+		a.heirs = append(a.heirs, joiner{m, a.now})
+	}
+}
+
+// predecessor is the member whose place m may take when it is gone: that is not this one,
+// nor the only one with its data.
+func (a *Agent) predecessor(m Member) (old Member, ok bool) {
+	cur := a.Current()
+	known := slices.ContainsFunc(cur.Members, func(o Member) bool { return o.UID == m.UID })
+	old, ok = cur.Member(m.ID)
+	return old, ok && !known && cur.Ring.N() > 1 && !old.Is(a.cfg.Self)
+}
+
+// gone is Config.Gone.
+func (a *Agent) gone(m Member) (gone, sure bool) {
+	if a.cfg.Gone == nil {
+		return false, true
+	}
+	return a.cfg.Gone(m)
+}
+
+// mayFollow reports whether a node may take the place of the member of its id now.
+func (a *Agent) mayFollow(m Member) bool {
+	old, ok := a.predecessor(m)
+	if !ok {
+		return false
+	}
+	gone, _ := a.gone(old)
+	return gone
 }
 
 func later(a, b time.Time) time.Time {

@@ -40,6 +40,7 @@ type simNode struct {
 	seeds []string
 	agent *Agent
 	down  bool
+	lost  bool // for good, and its directory with it
 
 	// Durable.
 	chain []*Epoch
@@ -108,12 +109,36 @@ func (n *simNode) start() {
 		Seeds:   func() []string { return n.seeds },
 		Fence:   func() bool { n.fenced = true; return n.data },
 		Unfence: func() { n.fenced = false },
+		Gone:    n.gone, TakenFor: 3 * time.Second,
 	})
 	require.NoError(n.t, err)
 	n.down = false
 	if len(n.seeds) > 0 && n.refused == nil {
 		n.apply(n.agent.Join(n.now))
 	}
+}
+
+// gone says that a lost node is gone, now and then that it is not sure of that, and never
+// that another one is.
+func (s *sim) gone(m Member) (gone, sure bool) {
+	for _, n := range s.nodes {
+		if n.self.Is(m) {
+			return n.lost && s.rng.IntN(4) > 0, !n.down
+		}
+	}
+	return false, true
+}
+
+// lose ends n for good, and starts a node with its name, address and an empty directory.
+func (s *sim) lose(n *simNode) *simNode {
+	n.lost, n.down = true, true
+	var seeds []string
+	for _, o := range s.nodes {
+		if o != n {
+			seeds = append(seeds, o.self.Addr)
+		}
+	}
+	return s.add(n.self.ID, seeds...)
 }
 
 func (n *simNode) crashes() bool { return n.crash > 0 && n.rng.Float64() < n.crash }
@@ -184,7 +209,7 @@ func (s *sim) run(limit time.Duration, done func() bool) bool {
 		fmt.Fprint(s.trace, e.at.UnixNano(), n.self.ID, e.body)
 		switch {
 		case bytes.Equal(e.body, []byte("start")):
-			if n.down {
+			if n.down && !n.lost {
 				n.start()
 			}
 		case e.body == nil:
@@ -208,11 +233,15 @@ func (s *sim) run(limit time.Duration, done func() bool) bool {
 func (s *sim) settled() bool {
 	members := 0
 	for _, n := range s.nodes {
-		if n.refused == nil {
+		if n.refused == nil && !n.lost {
 			members++
 		}
 	}
+	newest := uint64(0)
 	for _, n := range s.nodes {
+		if n.lost {
+			continue
+		}
 		if n.down {
 			return false
 		}
@@ -220,9 +249,10 @@ func (s *sim) settled() bool {
 			continue
 		}
 		e := n.agent.Current()
-		if e == nil || len(e.Members) != members || e.Number != s.nodes[0].agent.Current().Number || n.agent.Fenced() {
+		if e == nil || len(e.Members) != members || e.index(n.self) < 0 || newest != 0 && e.Number != newest || n.agent.Fenced() {
 			return false
 		}
+		newest = e.Number
 	}
 	return true
 }
@@ -254,6 +284,9 @@ func (s *sim) hears() {
 func (s *sim) check() {
 	require.False(s.t, s.split, "an epoch is agreed twice")
 	for _, n := range s.nodes {
+		if n.lost { // in the middle of something, perhaps
+			continue
+		}
 		require.Equal(s.t, len(n.chain), len(n.agent.Chain(0)))
 		var prev *Epoch
 		var hash [32]byte

@@ -1,0 +1,246 @@
+package kvstore_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/kvstore"
+	"example.com/kvstore/internal/check"
+	"example.com/kvstore/kvtest"
+	"example.com/kvstore/topology"
+)
+
+// loseDisk has node i start with an empty disk.
+func loseDisk(c *kvtest.Cluster, i int) {
+	c.T.Helper()
+	if c.Node(i).Runs() {
+		c.Crash(i)
+	}
+	c.LoseDisk(i)
+	c.Restart(i)
+}
+
+// TestSimLostDisk: a node that comes back under load with an empty disk takes its place
+// again when the others have found out that it was gone. It answers for nothing until it
+// has all of it, deletes included, and no write is lost.
+func TestSimLostDisk(t *testing.T) {
+	few(t, 3, func(t *testing.T, seed uint64) {
+		simulate(t, seed, nil, func(c *kvtest.Cluster) {
+			const keys = 60
+			fillTables(c, keys)
+			w := &crowd{c: c, keys: keys / 4, nodes: []int{0, 1, 2}, think: 20 * time.Millisecond}
+			w.start(4)
+			defer w.leave()
+			time.Sleep(time.Second)
+			lost := int(seed % 3)
+			if lost == 0 { // it has no seeds, so it would form a cluster of its own
+				lost = 1
+			}
+			loseDisk(c, lost)
+			c.Settle()
+			require.NotZero(c.T, incomplete(c))
+			heal(c, time.Minute)
+			require.Equal(c.T, uint64(1), c.Node(lost).DB().Metrics().Damages)
+			time.Sleep(time.Second)
+			w.leave()
+			c.Settle()
+			converge(c, time.Minute)
+			for k := range keys {
+				_, err := c.Node(lost).Get(ctx, fmt.Sprint("key", k), kvstore.All)
+				if err != nil {
+					require.ErrorIs(c.T, err, kvstore.ErrNotFound)
+				}
+			}
+			time.Sleep(twoRounds)
+			require.Zero(c.T, tombstones(c))
+			c.Check()
+		})
+	})
+}
+
+// TestSimLostDiskAgain: nodes lose their disks one after the other, each as soon as the
+// last one is whole, until nobody has the disk it began with; now and then one loses the
+// new disk too, or power, before it is whole.
+func TestSimLostDiskAgain(t *testing.T) {
+	few(t, 5, func(t *testing.T, seed uint64) {
+		o := &kvtest.Options{Nodes: 5, Configure: func(i int, o *kvstore.Options) {
+			o.MaxRequest, o.Seeds = 2*time.Second, nil
+			for j := range 5 {
+				if i > 0 {
+					o.Seeds = append(o.Seeds, fmt.Sprintf("n%d:1", j))
+				}
+			}
+		}}
+		simulate(t, seed, o, func(c *kvtest.Cluster) {
+			waitMembers(c, 5)
+			c.Settle()
+			w := &crowd{c: c, keys: 20, nodes: []int{0, 1, 2, 3, 4}, think: 20 * time.Millisecond}
+			w.start(5)
+			defer w.leave()
+			for i := 1; i < 5; i++ {
+				time.Sleep(time.Second)
+				loseDisk(c, i)
+				switch (int(seed) + i) % 3 {
+				case 0:
+					time.Sleep(13 * time.Second) // it may have been taken in by now
+					c.Crash(i)
+					c.Restart(i)
+				case 1:
+					time.Sleep(12 * time.Second)
+					loseDisk(c, i)
+				}
+				c.Settle()
+				heal(c, 2*time.Minute)
+			}
+			w.leave()
+			converge(c, time.Minute)
+			c.Check()
+		})
+	})
+}
+
+// TestSimLostDiskFound: the disk that was given up turns up again, when another one has
+// its place. It is told so, and answers for nothing any more.
+func TestSimLostDiskFound(t *testing.T) {
+	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		waitMembers(c, 3)
+		c.Settle()
+		for k := range 20 {
+			put(c, k%3, fmt.Sprint("key", k), k)
+		}
+		c.Crash(2)
+		old := c.Node(2).Disk()
+		loseDisk(c, 2)
+		c.Settle()
+		heal(c, time.Minute)
+		for k := range 20 {
+			put(c, k%3, fmt.Sprint("key", k), 100+k)
+		}
+		c.Stop(2)
+		c.PutDisk(2, old)
+		c.Restart(2)
+		var err error
+		for start := c.Now(); err == nil; time.Sleep(100 * time.Millisecond) {
+			require.Less(c.T, c.Now()-start, time.Minute)
+			_, err = c.Node(2).DB().Put(ctx, "other", nil, kvstore.One)
+			if errors.Is(err, kvstore.ErrNotReady) && readyError(c, 2) == nil {
+				err = nil // not yet
+			}
+		}
+		require.ErrorIs(c.T, err, kvstore.ErrNotReady)
+		require.False(c.T, kvstore.Retryable(err))
+		err = readyError(c, 2)
+		require.ErrorIs(c.T, err, kvstore.ErrJoinRefused)
+		require.ErrorIs(c.T, err, topology.ErrNameTaken)
+		for k := range 20 {
+			get(c, k%2, fmt.Sprint("key", k), 100+k)
+		}
+	})
+}
+
+// TestSimLostDiskHints: what was kept for the node that lost its disk, counted hints too,
+// reaches the one that took its place.
+func TestSimLostDiskHints(t *testing.T) {
+	few(t, 3, func(t *testing.T, seed uint64) {
+		o := &kvtest.Options{Nodes: 5, Configure: func(_ int, o *kvstore.Options) { o.SloppyQuorum = true }}
+		simulate(t, seed, o, func(c *kvtest.Cluster) {
+			waitMembers(c, 5)
+			c.Settle()
+			away := []int{1, 2}
+			for _, i := range away {
+				c.Crash(i)
+			}
+			time.Sleep(20 * time.Second)
+			for k := range 40 {
+				key := fmt.Sprint("key", k)
+				_, err := c.Node(0).Put(ctx, key, check.Value(key, k, 80), kvstore.Sloppy)
+				require.NoError(c.T, err)
+			}
+			require.NotZero(c.T, c.Node(0).DB().Metrics().PendingHints+c.Node(3).DB().Metrics().PendingHints+c.Node(4).DB().Metrics().PendingHints)
+			c.LoseDisk(1)
+			for _, i := range away {
+				c.Restart(i)
+			}
+			c.Settle()
+			heal(c, time.Minute)
+			waitHints(c, time.Minute)
+			converge(c, time.Minute)
+			for k := range 40 {
+				get(c, 1, fmt.Sprint("key", k), k, kvstore.All)
+			}
+			c.Check()
+		})
+	})
+}
+
+// lostDisk has a write known to the first owner and to one that then loses its disk; it
+// is read through the one that missed it.
+func lostDisk(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Violation {
+	return play(t, seed, kvtest.Options{}, set, func(c *kvtest.Cluster) []check.Violation {
+		waitMembers(c, 3)
+		c.Settle()
+		c.Partition([]int{1})
+		for k := range 10 {
+			key := fmt.Sprint("key", k)
+			_, err := c.Node(0).Put(ctx, key, check.Value(key, k, 80))
+			require.NoError(c.T, err)
+		}
+		c.Crash(2)
+		c.Heal()
+		c.LoseDisk(2)
+		time.Sleep(redialed)
+		c.Restart(2)
+		c.Settle()
+		time.Sleep(redialed)
+		c.Crash(0)
+		for k := range 10 {
+			_, _ = c.Node(1).Get(ctx, fmt.Sprint("key", k))
+		}
+		c.Restart(0)
+		c.Settle()
+		return c.Violations()
+	})
+}
+
+// followedAlive has two of five nodes apart, among themselves a quorum of some keys, and
+// a node that takes the place of one of them at the others.
+func followedAlive(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Violation {
+	o := kvtest.Options{Nodes: 6, Stopped: true, Configure: func(i int, o *kvstore.Options) {
+		if i == 5 {
+			o.NodeID = "n2"
+		}
+	}}
+	return play(t, seed, o, set, func(c *kvtest.Cluster) []check.Violation {
+		for i := range 5 {
+			c.Restart(i)
+		}
+		c.Settle()
+		waitRunning(c, 5)
+		var keys []string
+		for i := 0; len(keys) < 5; i++ {
+			key := fmt.Sprint("key", i)
+			if owners := ownersOf(c, key); slices.Contains(owners, 0) && slices.Contains(owners, 1) && slices.Contains(owners, 2) {
+				keys = append(keys, key)
+				put(c, 0, key, i)
+			}
+		}
+		c.Partition([]int{1, 2})
+		time.Sleep(20 * time.Second)
+		c.Restart(5)
+		time.Sleep(20 * time.Second)
+		for round := range 3 {
+			for i, key := range keys {
+				_, _ = c.Node(0).Put(ctx, key, check.Value(key, 1000+10*round+i, 80))
+				_, _ = c.Node(1).Get(ctx, key)
+			}
+		}
+		c.Heal()
+		c.Crash(2) // nobody's node any more
+		return c.Violations()
+	})
+}
