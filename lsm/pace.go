@@ -34,7 +34,7 @@ const (
 	// maxPaceTime, and minPaced bytes in that time; and a flush takes an eighth of the
 	// time in which one fills, up to maxFlushTime. So what a slow writer makes to do
 	// is spread, and not a burst that its callers feel.
-	minPaceTime  = 2 * time.Second
+	minPaceTime  = 500 * time.Millisecond
 	maxPaceTime  = 20 * time.Second
 	minPaced     = 64 << 20
 	maxFlushTime = 2 * time.Second

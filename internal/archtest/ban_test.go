@@ -87,7 +87,7 @@ var permits = map[string]permit{
 	"kvtest/...":               {[]string{"time", "os"}, "a test kit: in its bubble the time is simulated, and the process is the test's own"},
 
 	"lsm/internal/offheap/mmap.go":       {[]string{xsys}, "memory from the operating system"},
-	"lsm/internal/offheap/huge_linux.go": {[]string{xsys}, "memory from the operating system, in huge pages"},
+	"lsm/internal/offheap/huge_linux.go": {[]string{xsys, "time"}, "memory from the operating system, in huge pages, and how long one takes"},
 
 	"examples/...": {[]string{"*"}, "programs: they own their process"},
 	"cmd/...":      {[]string{"*"}, "programs: they own their process"},

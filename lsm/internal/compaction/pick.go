@@ -20,6 +20,9 @@ import "example.com/kvstore/lsm/internal/manifest"
 const (
 	// Width is how many runs of one level become one of the next.
 	Width = 6
+	// Waiting is how many runs of one level may wait for the bottom of their slice to be
+	// merged, if that is soon.
+	Waiting = 3 * Width
 	// FirstRuns is how many runs become the bottom of a slice that has none.
 	FirstRuns = 4
 	// Share is the part of the bottom that one slice collects above it before
@@ -219,6 +222,24 @@ func bottom(slices [][]Run, resting bool, free func(int) bool) (slice int, ok bo
 	return at, n > 0 && above >= Share*(n+1)/(2*n)*below && best >= Share/4
 }
 
+// soon reports whether the bottom of a slice is about to be merged: before as much comes
+// above it as the chosen runs hold. To merge these now would write them once more for
+// hardly anything.
+func soon(runs []Run, chosen []int) bool {
+	var above, now, bottom uint64
+	for _, r := range runs {
+		if r.Level == Bottom {
+			bottom += r.Bytes
+		} else {
+			above += r.Bytes
+		}
+	}
+	for _, i := range chosen {
+		now += runs[i].Bytes
+	}
+	return bottom > 0 && float64(above+now) >= Share*float64(bottom)
+}
+
 // tier chooses Width runs of one level to become one of the next: those of the
 // slice that has most runs, and of the lowest level there.
 func tier(slices [][]Run, free func(int) bool) (Job, bool) {
@@ -235,7 +256,7 @@ func tier(slices [][]Run, free func(int) bool) (Job, bool) {
 			}
 		}
 		for level, chosen := range levels[:Bottom] {
-			if len(chosen) >= Width {
+			if len(chosen) >= Width && (len(chosen) >= Waiting || !soon(runs, chosen)) {
 				best, most = Job{s, chosen, uint8(min(level+1, Bottom-1))}, len(runs)
 				break
 			}

@@ -52,6 +52,8 @@ func TestPick(t *testing.T) {
 			join(runs(Bottom, 1, 100), runs(1, 2, 2), runs(0, 7, 1)),
 		}, want: Job{1, []int{3, 4, 5, 6, 7, 8, 9}, 1}},
 		{name: "second tier", slices: [][]Run{join(runs(1, 6, 5), runs(Bottom, 1, 100))}, want: Job{0, []int{0, 1, 2, 3, 4, 5}, 2}},
+		{name: "a tier whose bottom is merged soon", slices: [][]Run{join(runs(Bottom, 1, 100), runs(0, 8, 5))}, nothing: true},
+		{name: "though not for ever", slices: [][]Run{join(runs(Bottom, 1, 200), runs(0, 18, 5))}, want: Job{0, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18}, 1}},
 		{name: "a tier that is being merged", slices: [][]Run{join(runs(Bottom, 1, 100), busy(runs(0, 6, 2)), runs(0, 5, 2))}, nothing: true},
 		{name: "the slice above its share", slices: [][]Run{
 			join(runs(Bottom, 1, 100), runs(0, 1, 50)),
@@ -298,8 +300,8 @@ func TestSimulation(t *testing.T) {
 				})
 			}
 			s.log("fill")
-			require.Less(t, s.amplification(), 3.5)
-			require.LessOrEqual(t, s.runs, 12)
+			require.Less(t, s.amplification(), 3.0)
+			require.LessOrEqual(t, s.runs, Waiting)
 
 			s.reset()
 			for range 5 * flushes {
@@ -313,7 +315,7 @@ func TestSimulation(t *testing.T) {
 			}
 			s.log("overwrite")
 			require.Less(t, s.amplification(), 3.5)
-			require.LessOrEqual(t, s.runs, 16)
+			require.LessOrEqual(t, s.runs, Waiting)
 			require.Less(t, s.space, worst)
 			f := s.filters
 			t.Logf("filters: %.3f of the memory, %.2f of the false positives of filters that are alike", f.bits/f.alikeBits, f.passed/f.alikePassed)
@@ -341,7 +343,7 @@ func TestSimulation(t *testing.T) {
 			}
 			s.log("deletes")
 			require.Less(t, s.amplification(), 4.5)
-			require.LessOrEqual(t, s.runs, 16)
+			require.LessOrEqual(t, s.runs, Waiting)
 			require.Less(t, s.space, 2*worst) // half of the keys are gone, and all were there
 
 			for i := range flushes {

@@ -2,8 +2,35 @@
 
 package offheap
 
-import "golang.org/x/sys/unix"
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// slowPage is longer than 512 small pages take.
+	slowPage = 500 * time.Microsecond
+	// goWithout is how many allocations do without huge pages when one was slow.
+	goWithout = 63
+)
+
+var without atomic.Int64 // that many still; below zero: none
 
 // preferHuge asks for huge pages: one fault and one entry of the TLB for 2 MiB. The
-// kernel may refuse, and nothing is lost then.
-func preferHuge(b []byte) { _ = unix.Madvise(b, unix.MADV_HUGEPAGE) }
+// kernel may refuse, and nothing is lost then. In a virtual machine that gives free memory
+// back to its host (free page reporting, a balloon) it is the huge pages that are not
+// there, and to get one takes longer than the small ones that it stands for. So the first
+// is touched, and where that is slow the next allocations do without.
+func preferHuge(b []byte) {
+	if without.Add(-1) >= 0 {
+		return
+	}
+	_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
+	began := time.Now()
+	b[0] = 0
+	if time.Since(began) > slowPage {
+		without.Store(goWithout)
+	}
+}
