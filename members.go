@@ -49,8 +49,9 @@ type members struct {
 	told      uint64             // the epoch that gossip tells of
 	unfence   bool               // the agent has lowered the fence: so will apply
 	learned   time.Time          // when current was learned, or this node began
-	// heirs are the members, by UID, that took the places of earlier ones.
-	heirs map[uint64]uint64
+	// heirs are the members of heirsOf, by UID, that took the places of earlier ones.
+	heirs   map[uint64]uint64
+	heirsOf *topology.Epoch
 
 	// Written by loop, read anywhere.
 	states   atomic.Pointer[[]gossip.Member]
@@ -478,10 +479,10 @@ func (m *members) view(e *topology.Epoch) *view {
 
 // heirsAt are the members of e, by UID, that took the places of earlier ones, by theirs.
 func (m *members) heirsAt(e *topology.Epoch) map[uint64]uint64 {
-	if e == m.current && m.heirs != nil {
+	if e == m.heirsOf {
 		return m.heirs
 	}
-	m.heirs = map[uint64]uint64{}
+	m.heirs, m.heirsOf = map[uint64]uint64{}, e
 	for _, before := range m.agent.Chain(0) {
 		for _, old := range before.Members {
 			if heir, ok := e.Member(old.ID); ok && heir.UID != old.UID {
