@@ -80,7 +80,7 @@ func TestPacer(t *testing.T) {
 			require.Zero(t, tree.load.reading.Load())
 			return (tree.elapsed() - began).Seconds()
 		}
-		require.InDelta(t, 2, took(64<<20, true, 0), 0.1)
+		require.InDelta(t, minPaceTime.Seconds(), took(64<<20, true, 0), 0.1)
 		require.Less(t, took(1<<30, true, 0), 0.2)
 		require.Zero(t, took(64<<20, false, 0))
 		require.Zero(t, took(64<<20, true, 0.1))
