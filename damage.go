@@ -178,8 +178,11 @@ func (d *damage) inherit(v *view) ([]setting, error) {
 	if !defences.Inherit {
 		return nil, nil
 	}
-	if err := d.db.tree.Doubt(0, lastToken, false); err != nil {
-		return nil, err
+	whole := func(r lsm.Range) bool { return r.Lo == 0 && r.Hi >= lastToken && r.File != 0 }
+	if !slices.ContainsFunc(d.db.tree.Damaged(), whole) {
+		if err := d.db.tree.Doubt(0, lastToken, false); err != nil {
+			return nil, err
+		}
 	}
 	d.db.fence.data.Store(true)
 	d.inherited.Store(true)
@@ -189,10 +192,11 @@ func (d *damage) inherit(v *view) ([]setting, error) {
 }
 
 // restrain bars what this node has inherited, also at an earlier start, and has not got
-// back; when there is no more of it that is noted.
+// back; when there is no more of it that is noted. A mark that may be lost is taken to
+// be there.
 func (d *damage) restrain(v *view) error {
 	mark, err := d.db.sys.get(sysHeir)
-	if err != nil || mark == nil {
+	if err != nil || mark == nil && !(d.salvaged && d.db.members.follows()) {
 		return err
 	}
 	if d.bar(v); d.barred.Load() != nil {
@@ -244,6 +248,9 @@ func (d *damage) mend(v *view) error {
 		number(sysUID, db.uid), number(sysBoots, db.boots), number(sysCausal, db.causal.Load())}
 	if d.lazy {
 		own = append(own, setting{sysLazy, []byte{1}})
+	}
+	if d.barred.Load() != nil {
+		own = append(own, setting{sysHeir, []byte{1}})
 	}
 	if err := db.sys.set(own...); err != nil {
 		return err
@@ -630,8 +637,12 @@ func (d *damage) finish(v *view, partitions []uint32, recorded []vclock.Dot, dam
 	for _, p := range partitions {
 		t.recorded[p].Store(recorded[p].Stamp)
 	}
-	// No horizon that this node has promised, and may have lost, is above asOf.
+	// No horizon that this node has promised, and may have lost, is above asOf; one that
+	// another directory had promised in this place may be.
 	raise(t.promised, partitions, d.asOf)
+	for _, p := range partitions {
+		raise(t.promised, []uint32{p}, recorded[p].Stamp)
+	}
 	h.passing.drain()
 	if err := h.persist(t, partitions); err != nil { // syncs the log under every policy
 		return engineError(err)

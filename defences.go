@@ -44,8 +44,9 @@ type defenceSet struct {
 	// I5, I8).
 	Incomplete, HealQuorum, HealPromise, HealDrop, OldCopy bool
 	// Inherit: so is all of a directory that took the place of another one; Bar: and it
-	// takes no writes before (I1, I4).
-	Inherit, Bar bool
+	// takes no writes before; OneHeir: nor are such directories a majority of a
+	// partition's owners (I1, I4).
+	Inherit, Bar, OneHeir bool
 	// Lapse: so is what it had acknowledged and not synced when it ended (I4).
 	Lapse bool
 }
@@ -65,6 +66,6 @@ var defences = defenceSet{
 	Exchange: true, Yield: true,
 	Rounds: true, AllOwners: true, Merge: true, Purge: true, Promise: true, Late: true, ForgottenBase: true,
 	Incomplete: true, HealQuorum: true, HealPromise: true, HealDrop: true, OldCopy: true,
-	Inherit: true, Bar: true,
+	Inherit: true, Bar: true, OneHeir: true,
 	Lapse: true,
 }

@@ -367,7 +367,7 @@ func (db *DB) meet(dir string) error {
 	}
 	config := topology.Config{
 		Self: self, Name: db.opts.Cluster, State: state, Chain: chain, Seeds: m.seeds.addrs, Seed: db.opts.rand(boots).Uint64(),
-		Fence: db.fence.raise, Unfence: func() { m.unfence = true }, Gone: m.gone, TakenFor: 2 * db.opts.givenUp(),
+		Fence: db.fence.raise, Unfence: func() { m.unfence = true }, Gone: m.gone, Whole: m.whole, TakenFor: 2 * db.opts.givenUp(),
 	}
 	m.agent, err = topology.NewAgent(config)
 	if db.damage.salvaged && errors.Is(err, topology.ErrCorrupt) { // it is of an epoch that was lost
@@ -394,6 +394,9 @@ func (db *DB) meet(dir string) error {
 		}
 	}
 	m.publish()
+	if m.current != nil {
+		m.checkPlace()
+	}
 	if len(chain) == 0 {
 		m.agent.Join(now())
 	}

@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -46,7 +47,8 @@ type members struct {
 	busyUntil time.Time
 	current   *topology.Epoch    // the newest that is durable here; nil before
 	owed      []topology.Effects // not carried out yet: the volume is full
-	told      uint64             // the epoch that gossip tells of
+	told      uint64             // the epoch whose members gossip meets
+	meant     []byte             // what gossip tells of this node
 	unfence   bool               // the agent has lowered the fence: so will apply
 	learned   time.Time          // when current was learned, or this node began
 	// heirs are the members of heirsOf, by UID, that took the places of earlier ones.
@@ -175,6 +177,7 @@ func (m *members) member() bool {
 func (m *members) tick() error {
 	t := now()
 	if m.gossip != nil && m.member() && !t.Before(m.gossip.Next()) {
+		m.tell()
 		if m.seeds.fresh.CompareAndSwap(true, false) {
 			m.gossip.SetSeeds(m.meetAt(m.current))
 		}
@@ -284,10 +287,7 @@ func (m *members) carryOut(e topology.Effects) error {
 	if n > 0 {
 		m.current, m.learned = e.Learned[n-1], now()
 		m.publish()
-		if !m.member() {
-			m.fail(fmt.Errorf("%w: %w; it has taken this one's place, while this node was away", ErrJoinRefused, topology.ErrNameTaken))
-			m.db.ready.Store(false)
-		}
+		m.checkPlace()
 		if err := m.db.keepIdentity(m.agent.Chain(0)); err != nil {
 			m.db.opts.Logger.Warn("kvstore: the second copy of the node's identity is not up to date", "err", err)
 		}
@@ -309,12 +309,18 @@ func (m *members) carryOut(e topology.Effects) error {
 	return nil
 }
 
+// checkPlace ends the part of a node in the cluster whose place another directory has.
+func (m *members) checkPlace() {
+	if !m.member() {
+		m.fail(fmt.Errorf("%w: %w; it has taken this one's place, while this node was away", ErrJoinRefused, topology.ErrNameTaken))
+		m.db.ready.Store(false)
+	}
+}
+
 // follows reports whether this node's place was another directory's before.
 func (m *members) follows() bool {
-	return slices.ContainsFunc(m.agent.Chain(0), func(e *topology.Epoch) bool {
-		old, ok := e.Member(m.db.id)
-		return ok && old.UID != m.db.uid
-	})
+	self, ok := m.agent.Current().Member(m.db.id)
+	return ok && self.UID == m.db.uid && m.agent.Follows(self)
 }
 
 // gone is topology.Config.Gone. A member of which nothing was heard for long is gone, too.
@@ -328,6 +334,19 @@ func (m *members) gone(member topology.Member) (gone, sure bool) {
 	}
 	gone = now().Sub(m.learned) > m.db.opts.givenUp()
 	return gone, gone
+}
+
+// whole is topology.Config.Whole. A member says it of itself, by gossip.
+func (m *members) whole(member topology.Member) bool {
+	if member.UID == m.db.uid {
+		return m.db.damage.barred.Load() == nil
+	}
+	if m.gossip == nil || !defences.OneHeir {
+		return !defences.OneHeir
+	}
+	return slices.ContainsFunc(m.gossip.Members(), func(g gossip.Member) bool {
+		return g.ID == member.ID && isMember(g, member) && len(g.Meta) == metaLen && g.Meta[metaLen-1] == 0
+	})
 }
 
 // keepAgain makes durable again what this node knows of the cluster.
@@ -411,15 +430,30 @@ func (m *members) noteChanges() {
 	m.publish()
 }
 
-// meta is what this node says of itself in gossip: its epoch, and the identity
-// of its directory.
+// metaLen is the length of meta, in bytes.
+const metaLen = 17
+
+// meta is what this node says of itself in gossip: its epoch, the identity of its
+// directory, and 1 if that took another one's place and has not all of the data yet.
 func (m *members) meta() []byte {
 	var n uint64
 	if m.current != nil {
 		n = m.current.Number
 	}
 	b := binary.LittleEndian.AppendUint64(nil, n)
-	return binary.LittleEndian.AppendUint64(b, m.db.uid)
+	b = binary.LittleEndian.AppendUint64(b, m.db.uid)
+	if m.db.damage.barred.Load() != nil {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+// tell has gossip tell the news of this node.
+func (m *members) tell() {
+	if meta := m.meta(); !bytes.Equal(meta, m.meant) {
+		m.meant = meta
+		_ = m.gossip.SetMeta(meta) // metaLen is within its limit
+	}
 }
 
 // isMember reports whether gossip's g is of the member's directory, and not of
@@ -443,9 +477,9 @@ func (m *members) publish() {
 		return
 	}
 	if m.gossip != nil {
+		m.tell()
 		if e.Number != m.told {
 			m.told = e.Number
-			_ = m.gossip.SetMeta(m.meta()) // 16 bytes are within its limit
 			m.gossip.SetSeeds(m.meetAt(e))
 		}
 		all := m.gossip.Members()
@@ -545,7 +579,7 @@ func (db *DB) notReady() error {
 	v := db.view.Load()
 	if v == nil {
 		if p := db.members.denied.Load(); p != nil {
-			return fmt.Errorf("%w: not a member yet; this node asks on, since the one that has its id may be gone: %w", ErrNotReady, *p)
+			return fmt.Errorf("%w: not a member yet; this node asks on: %w", ErrNotReady, *p)
 		}
 		if err := db.members.seedTrouble(); err != nil {
 			return fmt.Errorf("%w: not a member yet; no seed answers: %w", ErrNotReady, err)

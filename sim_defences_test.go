@@ -83,6 +83,7 @@ func seededBugs() []seededBug {
 		{name: "what was not synced counts after a power cut", find: lapse, off: &d.Lapse, backups: []*bool{&d.Hints, &d.Exchange, &d.Rounds}, rule: "K2", seed: 1},
 		{name: "a node with an empty disk counts at once", find: lostDisk, off: &d.Inherit, backups: []*bool{&d.Hints, &d.Exchange, &d.Rounds}, rule: "K2", seed: 1},
 		{name: "who took another's place takes writes at once", find: followedAlive, off: &d.Bar, rule: "K2", seed: 1},
+		{name: "two take places of one partition at once", find: followedTwice, off: &d.OneHeir, rule: "K2", seed: 1},
 		{name: "a causal write brings back what it had read", find: forgotten, off: &d.Late, rule: "K1", seed: 1},
 		{name: "a change brings back what it had read", find: forgottenRead, off: &d.ForgottenBase, rule: "K1", seed: 1},
 	}

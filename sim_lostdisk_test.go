@@ -12,6 +12,7 @@ import (
 	"example.com/kvstore"
 	"example.com/kvstore/internal/check"
 	"example.com/kvstore/kvtest"
+	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/topology"
 )
 
@@ -137,6 +138,9 @@ func TestSimLostDiskFound(t *testing.T) {
 		err = readyError(c, 2)
 		require.ErrorIs(c.T, err, kvstore.ErrJoinRefused)
 		require.ErrorIs(c.T, err, topology.ErrNameTaken)
+		c.Crash(2)
+		c.Restart(2) // that is known now
+		require.ErrorIs(c.T, readyError(c, 2), topology.ErrNameTaken)
 		for k := range 20 {
 			get(c, k%2, fmt.Sprint("key", k), 100+k)
 		}
@@ -207,12 +211,67 @@ func lostDisk(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Vio
 	})
 }
 
+// TestSimLostDiskTwo: of two nodes that lose their disks at once one waits for the other,
+// which can have its data back only when the old directory of the second is there again.
+func TestSimLostDiskTwo(t *testing.T) {
+	o := &kvtest.Options{Nodes: 5, Configure: func(i int, o *kvstore.Options) { o.MaxRequest = 2 * time.Second }}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		waitMembers(c, 5)
+		c.Settle()
+		for k := range 40 {
+			put(c, 0, fmt.Sprint("key", k), k)
+		}
+		c.Crash(1)
+		c.Crash(2)
+		old := map[int]*vfs.Mem{1: c.Node(1).Disk(), 2: c.Node(2).Disk()}
+		loseDisk(c, 2)
+		loseDisk(c, 1)
+		wait := func(what string, ok func() bool) {
+			for start := c.Now(); !ok(); time.Sleep(100 * time.Millisecond) {
+				require.Less(c.T, c.Now()-start, 2*time.Minute, what)
+			}
+		}
+		denied, let := 0, 0
+		wait("one is let in, the other one not", func() bool {
+			let = 0
+			for _, i := range []int{1, 2} {
+				if err := readyError(c, i); err == nil {
+					let++
+				} else if errors.Is(err, topology.ErrTooManyLost) {
+					denied = i
+				}
+			}
+			return denied > 0 && let == 1
+		})
+		require.NotZero(c.T, incomplete(c))
+		c.Crash(denied)
+		c.PutDisk(denied, old[denied])
+		c.Restart(denied)
+		c.Settle()
+		heal(c, time.Minute)
+		converge(c, time.Minute)
+		for k := range 40 {
+			get(c, 3-denied, fmt.Sprint("key", k), k, kvstore.All)
+		}
+		c.Check()
+	})
+}
+
 // followedAlive has two of five nodes apart, among themselves a quorum of some keys, and
-// a node that takes the place of one of them at the others.
+// one that takes the place of one of them at the others.
 func followedAlive(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Violation {
-	o := kvtest.Options{Nodes: 6, Stopped: true, Configure: func(i int, o *kvstore.Options) {
-		if i == 5 {
-			o.NodeID = "n2"
+	return followed(t, seed, set, "n2")
+}
+
+// followedTwice is followedAlive, with both places taken.
+func followedTwice(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Violation {
+	return followed(t, seed, set, "n2", "n1")
+}
+
+func followed(t *testing.T, seed uint64, set func(*kvstore.Options), names ...string) []check.Violation {
+	o := kvtest.Options{Nodes: 5 + len(names), Stopped: true, Configure: func(i int, o *kvstore.Options) {
+		if i >= 5 {
+			o.NodeID = names[i-5]
 		}
 	}}
 	return play(t, seed, o, set, func(c *kvtest.Cluster) []check.Violation {
@@ -231,8 +290,10 @@ func followedAlive(t *testing.T, seed uint64, set func(*kvstore.Options)) []chec
 		}
 		c.Partition([]int{1, 2})
 		time.Sleep(20 * time.Second)
-		c.Restart(5)
-		time.Sleep(20 * time.Second)
+		for i := range names {
+			c.Restart(5 + i)
+		}
+		time.Sleep(40 * time.Second)
 		for round := range 3 {
 			for i, key := range keys {
 				_, _ = c.Node(0).Put(ctx, key, check.Value(key, 1000+10*round+i, 80))
@@ -240,7 +301,14 @@ func followedAlive(t *testing.T, seed uint64, set func(*kvstore.Options)) []chec
 			}
 		}
 		c.Heal()
-		c.Crash(2) // nobody's node any more
+		time.Sleep(redialed)
+		for i := range names { // of two with one name one has no place any more
+			for _, node := range []int{2 - i, 5 + i} {
+				if readyError(c, node) != nil {
+					c.Crash(node)
+				}
+			}
+		}
 		return c.Violations()
 	})
 }

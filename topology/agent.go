@@ -43,6 +43,9 @@ type Config struct {
 	// Gone reports whether a member is down, and whether that is sure: then another
 	// directory may take its place, which it never gets back. Nil: none is.
 	Gone func(Member) (gone, sure bool)
+	// Whole reports whether a member that took another directory's place has all of its
+	// data. It may be late to. Nil: at once.
+	Whole func(Member) bool
 	// TakenFor is how long a node that is to join asks on while it is told that its id is
 	// taken: the member that has it may be found to be gone.
 	TakenFor time.Duration

@@ -102,6 +102,31 @@ func TestLostDirectories(t *testing.T) {
 	t.Logf("%d directories lost", lost)
 }
 
+// Of the owners of a partition, no majority is new directories without their data: the
+// second of two waits for the first, and one that is lost again does not.
+func TestTooManyLost(t *testing.T) {
+	for seed := range seeds(t, 50, 2000) {
+		s := cluster(t, seed, 5)
+		s.empty = true
+		first, second := s.lose(s.nodes[1]), s.lose(s.nodes[2])
+		member := func(n *simNode) bool { return n.agent.Current() != nil }
+		require.True(t, s.run(time.Minute, func() bool { return member(first) || member(second) }))
+		if member(second) {
+			first, second = second, first
+		}
+		require.False(t, s.run(time.Minute, func() bool { return member(second) }))
+		require.NoError(t, second.refused)
+		require.ErrorIs(t, second.agent.Denied(), ErrTooManyLost)
+		again := s.lose(first)
+		require.True(t, s.run(time.Minute, func() bool { return member(again) }))
+		require.False(t, s.run(time.Minute, func() bool { return member(second) }))
+		s.empty = false
+		require.True(t, s.run(time.Minute, func() bool { return member(second) }))
+		require.True(t, s.settle())
+		s.check()
+	}
+}
+
 // Nobody takes the place of a node that is alive, or of one that it does not resemble.
 func TestPlaceKept(t *testing.T) {
 	s := cluster(t, 1, 3)

@@ -147,7 +147,13 @@ func (a *Agent) wish(join bool) []byte {
 	if err != nil {
 		panic("topology: an agreed epoch has no successor: " + err.Error())
 	}
-	if heirs := members(a.heirs); !join && len(heirs) > 0 {
+	var heirs []Member
+	for _, h := range members(a.heirs) {
+		if !a.tooMany(append(heirs, h)...) {
+			heirs = append(heirs, h)
+		}
+	}
+	if !join && len(heirs) > 0 {
 		if changed, err := cur.succeeded(heirs); err == nil {
 			e = changed
 		}

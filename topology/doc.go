@@ -38,7 +38,9 @@
 // (Config.Gone) it tries to agree an epoch that differs in the UID and address of
 // that member. That takes a majority and no fence. No owner changes its name, but all
 // that it owned counts as changed (ring.Renewed). What the new directory may answer
-// for is not decided here.
+// for is not decided here; but there is never a partition of which a majority of the
+// owners are such directories that are not known to have their data (Config.Whole): the
+// old ones may be alive, out of reach, and answer each other.
 //
 // Members that were not reached learn the epoch when any later message, or
 // [Agent.Heard], tells them that there is a newer one.

@@ -12,6 +12,9 @@ var (
 	// ErrNameTaken: a member that is alive, or that nobody can stand in for, has this node
 	// id and another data directory. Choose another id, or end that member first.
 	ErrNameTaken = errors.New("topology: the node id is taken by another data directory, choose another id")
+	// ErrTooManyLost: with this one, most owners of a partition would have lost their
+	// directories. It is let in when another one has its data back, or is there again.
+	ErrTooManyLost = errors.New("topology: too many owners of one partition have lost their directories; this one has to wait until another has its data back; if one of the old directories is still there, start its node with it")
 	// ErrWrongCluster: the seed belongs to a cluster of another name. Correct the seeds or the name.
 	ErrWrongCluster = errors.New("topology: the seed belongs to another cluster, check the seeds and the cluster name")
 	// ErrIncompatible: the cluster cannot take this node as it is; the text says why.
@@ -19,7 +22,7 @@ var (
 )
 
 // refusals by their code on the wire. Append only.
-var refusals = [...]error{1: ErrHasData, 2: ErrNameTaken, 3: ErrWrongCluster, 4: ErrIncompatible}
+var refusals = [...]error{1: ErrHasData, 2: ErrNameTaken, 3: ErrWrongCluster, 4: ErrIncompatible, 5: ErrTooManyLost}
 
 func refusalCode(err error) byte {
 	for code, r := range refusals {

@@ -55,7 +55,7 @@ func (a *Agent) stepOutside(m *message) {
 	switch m.kind {
 	case kindRefused:
 		why := refusal(m.code, m.text)
-		if errors.Is(why, ErrNameTaken) && a.takenSince() < a.cfg.TakenFor {
+		if errors.Is(why, ErrTooManyLost) || errors.Is(why, ErrNameTaken) && a.takenSince() < a.cfg.TakenFor {
 			a.join.denied = why
 			return // ask again
 		}
@@ -170,6 +170,8 @@ func (a *Agent) askedToFollow(m Member) {
 	case sure && !gone:
 		a.refuse(m.Addr, ErrNameTaken, "")
 	case !gone:
+	case a.tooMany(m):
+		a.refuse(m.Addr, ErrTooManyLost, "")
 	case old.Node != m.Node:
 		a.refuse(m.Addr, ErrIncompatible, fmt.Sprintf("it is to take the place of a node with another zone, data centre or weight: %q, %q, %v", old.Zone, old.DataCenter, old.Weight))
 	case i >= 0:
@@ -203,7 +205,43 @@ func (a *Agent) mayFollow(m Member) bool {
 		return false
 	}
 	gone, _ := a.gone(old)
-	return gone
+	return gone && !a.tooMany(m)
+}
+
+// tooMany reports whether, after these nodes took the places of members, a majority of
+// the owners of a partition would have no data yet. The directories whose places they have
+// may be only out of reach, and would still be a majority among themselves.
+func (a *Agent) tooMany(heirs ...Member) bool {
+	cur := a.Current()
+	empty := make([]bool, len(cur.Members))
+	for i, m := range cur.Members {
+		empty[i] = a.Follows(m) && a.cfg.Whole != nil && !a.cfg.Whole(m)
+	}
+	for _, h := range heirs {
+		if i := cur.Ring.Index(h.ID); i >= 0 {
+			empty[i] = true
+		}
+	}
+	for p := range cur.Ring.Partitions() {
+		owners, n := cur.Ring.Owners(p), 0
+		for _, i := range owners {
+			if empty[i] {
+				n++
+			}
+		}
+		if n > len(owners)/2 {
+			return true
+		}
+	}
+	return false
+}
+
+// Follows reports whether a member's place was another directory's before.
+func (a *Agent) Follows(m Member) bool {
+	return slices.ContainsFunc(a.chain, func(e *Epoch) bool {
+		old, ok := e.Member(m.ID)
+		return ok && old.UID != m.UID
+	})
 }
 
 func later(a, b time.Time) time.Time {

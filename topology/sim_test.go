@@ -18,6 +18,7 @@ import (
 // A sim runs agents in one event loop with virtual time: messages are lost,
 // repeated and reordered, agents crash between the steps of applying an effect.
 type sim struct {
+	empty  bool // nodes in the places of others have no data yet
 	t      testing.TB
 	rng    *rand.Rand
 	now    time.Time
@@ -109,7 +110,7 @@ func (n *simNode) start() {
 		Seeds:   func() []string { return n.seeds },
 		Fence:   func() bool { n.fenced = true; return n.data },
 		Unfence: func() { n.fenced = false },
-		Gone:    n.gone, TakenFor: 3 * time.Second,
+		Gone:    n.gone, Whole: func(Member) bool { return !n.empty }, TakenFor: 3 * time.Second,
 	})
 	require.NoError(n.t, err)
 	n.down = false
