@@ -13,7 +13,7 @@ import (
 	"example.com/kvstore/vclock"
 )
 
-// MaxBatchBytes bounds the keys and values of one Batch together.
+// MaxBatchBytes bounds the keys and values of one Batch together: 8 MiB.
 const MaxBatchBytes = replica.ManyBytes
 
 // A Batch collects writes for Apply. The zero Batch is ready. It is not for

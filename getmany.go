@@ -11,7 +11,7 @@ import (
 	"example.com/kvstore/replica"
 )
 
-// MaxBatch bounds the keys of one GetMany and the operations of one Batch.
+// MaxBatch bounds the keys of one GetMany and the operations of one Batch: 4,096.
 const MaxBatch = replica.ManyKeys
 
 // oneByOne bounds the keys of a GetMany or an Apply that are read or written by

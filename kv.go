@@ -5,7 +5,7 @@ import (
 	"iter"
 )
 
-// KV is what can be done with keys: by a DB, by a client without storage, and by
+// KV is what can be done with keys: by a DB, by a client without storage (not built yet), and by
 // the nodes of kvtest.
 type KV interface {
 	Get(ctx context.Context, key string, opts ...GetOption) (Item, error)

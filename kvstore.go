@@ -453,7 +453,7 @@ func (db *DB) Ready(ctx context.Context) error {
 }
 
 // Close ends the node: it waits for the calls that are running (each at most
-// MaxRequest), syncs, and leaves no goroutine, lock or open file behind (I10). It
+// MaxRequest), syncs, and leaves no goroutine, lock or open file behind. It
 // does not wait for what callers do inside a call: the function of an Update and the
 // body of a loop over Scan may call it, and get ErrClosed from then on. A merge
 // function and an EventListener must not.

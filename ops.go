@@ -27,7 +27,7 @@ const (
 
 // Get returns the key's value at the level in opts, else Options.Read. At
 // Quorum and above the joined answer of the owners asked is held by a quorum of
-// owners before Get returns, so no later read at Quorum goes back in time (I4).
+// owners before Get returns, so no later read at Quorum goes back in time.
 //
 // The error is ErrNotFound for a key without a value; the Item then carries the
 // Version of the tombstone, if there is one.

@@ -9,7 +9,8 @@ import (
 	"example.com/kvstore/ring"
 )
 
-// A Change is what becomes of a cluster's members.
+// A Change is what becomes of a cluster's members. So far it can be planned only:
+// members do not change after the first write.
 type Change struct {
 	// Add are new members.
 	Add []ring.Node
