@@ -94,7 +94,7 @@ func TestColdDir(t *testing.T) {
 	db = open(t, filepath.Join(dir, "node"), o)
 	ready(t, db)
 	require.NoError(t, kvstore.Compact(db))
-	require.Eventually(t, func() bool { return db.Metrics().Engine.ColdBytes > 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return db.Metrics().Engine.ColdBytes > 0 }, time.Minute, 10*time.Millisecond)
 	it, err := db.Get(ctx, "k")
 	require.NoError(t, err)
 	require.Equal(t, "v", string(it.Value))

@@ -27,6 +27,16 @@ func RaiseFence(db *DB) (lower func()) {
 	return db.fence.lower
 }
 
+// Barred reports whether a node takes no writes of some partitions, since it took another
+// one's place and has not all data.
+func Barred(db *DB) bool { return db.damage.barred.Load() != nil }
+
+// HorizonOf is what a node knows of the horizon of a key.
+func HorizonOf(db *DB, key string) replica.Horizon {
+	v := db.view.Load()
+	return db.horizons.of(v).at(v.ring.Partition(TokenOf(key)))
+}
+
 // Fail gives the error of a call that cause ended, left that behind, and had
 // these errors from its replicas.
 func Fail(op string, left Outcome, cause error, replicas ...error) error {

@@ -35,7 +35,7 @@ func open(t testing.TB, dir string, o *kvstore.Options) *kvstore.DB {
 
 func ready(t testing.TB, dbs ...*kvstore.DB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for _, db := range dbs {
 		require.NoError(t, db.Ready(ctx))

@@ -42,7 +42,7 @@ func TestJoinRefused(t *testing.T) {
 	s, err := dbs[0].Status(ctx)
 	require.NoError(t, err)
 	late := open(t, "", &kvstore.Options{NodeID: "late", Listen: "127.0.0.1:0", Seeds: []string{s.Members[0].Addr}})
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	err = late.Ready(ctx)
 	require.ErrorIs(t, err, kvstore.ErrJoinRefused)

@@ -257,6 +257,90 @@ func TestSimLostDiskTwo(t *testing.T) {
 	})
 }
 
+// TestSimLostDiskMark: a node that took a place and has not all data yet takes no writes,
+// also when the table is lost in which it had noted that.
+func TestSimLostDiskMark(t *testing.T) {
+	o := &kvtest.Options{Nodes: 5, Configure: func(i int, o *kvstore.Options) { o.MaxRequest = 2 * time.Second }}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		waitMembers(c, 5)
+		c.Settle()
+		for k := range 40 {
+			put(c, 0, fmt.Sprint("key", k), k)
+		}
+		c.Crash(1) // a whole owner less than it takes
+		loseDisk(c, 2)
+		require.NoError(c.T, readyError(c, 2))
+		time.Sleep(20 * time.Second)
+		flush(c, 2)
+		for range 2 {
+			require.True(c.T, kvstore.Barred(c.Node(2).DB()))
+			c.Stop(2)
+			for _, name := range tables(c, 2) {
+				require.NoError(c.T, c.Node(2).Disk().Remove(name))
+			}
+			c.Restart(2)
+			require.NoError(c.T, readyError(c, 2))
+			time.Sleep(20 * time.Second) // it writes its own state again
+		}
+		require.True(c.T, kvstore.Barred(c.Node(2).DB()))
+		c.Restart(1)
+		c.Settle()
+		heal(c, 2*time.Minute)
+		require.False(c.T, kvstore.Barred(c.Node(2).DB()))
+		converge(c, time.Minute)
+		c.Check()
+	})
+}
+
+// TestSimLostDiskApart: all owners of some keys are apart from the majority, which gives
+// the place of one of them away, and forget deletes meanwhile. Who takes the place then
+// promises what it learns to be forgotten: a horizon is never above the promise.
+func TestSimLostDiskApart(t *testing.T) {
+	o := &kvtest.Options{Nodes: 8, Stopped: true, Configure: func(i int, o *kvstore.Options) {
+		if i == 7 {
+			o.NodeID, o.Seeds = "n2", []string{"n3:1", "n4:1"}
+		}
+	}}
+	simulate(t, 1, o, func(c *kvtest.Cluster) {
+		for i := range 7 {
+			c.Restart(i)
+		}
+		c.Settle()
+		waitRunning(c, 7)
+		var keys []string
+		for i := 0; len(keys) < 5; i++ {
+			key := fmt.Sprint("key", i)
+			if owners := ownersOf(c, key); slices.Contains(owners, 0) && slices.Contains(owners, 1) && slices.Contains(owners, 2) {
+				keys = append(keys, key)
+				put(c, 0, key, i)
+			}
+		}
+		c.Partition([]int{0, 1, 2})
+		time.Sleep(20 * time.Second)
+		c.Restart(7)
+		require.NoError(c.T, readyError(c, 7))
+		for _, key := range keys {
+			require.NoError(c.T, c.Node(0).Delete(ctx, key))
+		}
+		time.Sleep(twoRounds)
+		for _, key := range keys {
+			require.Greater(c.T, kvstore.HorizonOf(c.Node(0).DB(), key).Recorded, kvstore.HorizonOf(c.Node(7).DB(), key).Promised)
+		}
+		c.Crash(2) // nobody's node any more
+		c.Heal()
+		c.Settle()
+		heal(c, 2*time.Minute)
+		for _, key := range keys {
+			h := kvstore.HorizonOf(c.Node(7).DB(), key)
+			require.NotZero(c.T, h.Recorded)
+			require.LessOrEqual(c.T, h.Recorded, h.Promised)
+			_, err := c.Node(7).Get(ctx, key, kvstore.All)
+			require.ErrorIs(c.T, err, kvstore.ErrNotFound)
+		}
+		c.Check()
+	})
+}
+
 // followedAlive has two of five nodes apart, among themselves a quorum of some keys, and
 // one that takes the place of one of them at the others.
 func followedAlive(t *testing.T, seed uint64, set func(*kvstore.Options)) []check.Violation {
