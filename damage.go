@@ -634,14 +634,11 @@ func (d *damage) finish(v *view, partitions []uint32, recorded []vclock.Dot, dam
 	case h.db.view.Load().epoch.Number != v.epoch.Number:
 		return errStale // another owner may have joined: see enter
 	}
-	for _, p := range partitions {
-		t.recorded[p].Store(recorded[p].Stamp)
-	}
 	// No horizon that this node has promised, and may have lost, is above asOf; one that
 	// another directory had promised in this place may be.
-	raise(t.promised, partitions, d.asOf)
 	for _, p := range partitions {
-		raise(t.promised, []uint32{p}, recorded[p].Stamp)
+		raise(t.promised, []uint32{p}, max(d.asOf, recorded[p].Stamp))
+		t.recorded[p].Store(recorded[p].Stamp)
 	}
 	h.passing.drain()
 	if err := h.persist(t, partitions); err != nil { // syncs the log under every policy

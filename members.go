@@ -341,10 +341,10 @@ func (m *members) whole(member topology.Member) bool {
 	if member.UID == m.db.uid {
 		return m.db.damage.barred.Load() == nil
 	}
-	if m.gossip == nil || !defences.OneHeir {
-		return !defences.OneHeir
+	if !defences.OneHeir {
+		return true
 	}
-	return slices.ContainsFunc(m.gossip.Members(), func(g gossip.Member) bool {
+	return m.gossip != nil && slices.ContainsFunc(m.gossip.Members(), func(g gossip.Member) bool {
 		return g.ID == member.ID && isMember(g, member) && len(g.Meta) == metaLen && g.Meta[metaLen-1] == 0
 	})
 }

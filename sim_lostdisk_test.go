@@ -292,6 +292,19 @@ func TestSimLostDiskMark(t *testing.T) {
 	})
 }
 
+// putShared writes five keys whose owners are the first three nodes, and gives them.
+func putShared(c *kvtest.Cluster) (keys []string) {
+	c.T.Helper()
+	for i := 0; len(keys) < 5; i++ {
+		key := fmt.Sprint("key", i)
+		if owners := ownersOf(c, key); slices.Contains(owners, 0) && slices.Contains(owners, 1) && slices.Contains(owners, 2) {
+			keys = append(keys, key)
+			put(c, 0, key, i)
+		}
+	}
+	return keys
+}
+
 // TestSimLostDiskApart: all owners of some keys are apart from the majority, which gives
 // the place of one of them away, and forget deletes meanwhile. Who takes the place then
 // promises what it learns to be forgotten: a horizon is never above the promise.
@@ -307,14 +320,7 @@ func TestSimLostDiskApart(t *testing.T) {
 		}
 		c.Settle()
 		waitRunning(c, 7)
-		var keys []string
-		for i := 0; len(keys) < 5; i++ {
-			key := fmt.Sprint("key", i)
-			if owners := ownersOf(c, key); slices.Contains(owners, 0) && slices.Contains(owners, 1) && slices.Contains(owners, 2) {
-				keys = append(keys, key)
-				put(c, 0, key, i)
-			}
-		}
+		keys := putShared(c)
 		c.Partition([]int{0, 1, 2})
 		time.Sleep(20 * time.Second)
 		c.Restart(7)
@@ -364,14 +370,7 @@ func followed(t *testing.T, seed uint64, set func(*kvstore.Options), names ...st
 		}
 		c.Settle()
 		waitRunning(c, 5)
-		var keys []string
-		for i := 0; len(keys) < 5; i++ {
-			key := fmt.Sprint("key", i)
-			if owners := ownersOf(c, key); slices.Contains(owners, 0) && slices.Contains(owners, 1) && slices.Contains(owners, 2) {
-				keys = append(keys, key)
-				put(c, 0, key, i)
-			}
-		}
+		keys := putShared(c)
 		c.Partition([]int{1, 2})
 		time.Sleep(20 * time.Second)
 		for i := range names {
