@@ -77,8 +77,8 @@ func (t *Tree) claim(dir string) (lock io.Closer, err error) {
 func (t *Tree) snapshot() (*manifest.State, []*tableFile) {
 	t.edits <- struct{}{}
 	defer func() { <-t.edits }()
-	v := t.acquire()
-	defer t.release(v)
+	v := t.acquire(0)
+	defer t.release(v, 0)
 	var files []*tableFile
 	for f := range v.tables() {
 		f.versions.Add(1)

@@ -96,7 +96,7 @@ func TestVersionDuringEdit(t *testing.T) {
 	o := small(disk)
 	o.pick = neverPick
 	tree := open(t, o)
-	v := tree.acquire()
+	v := tree.acquire(0)
 	require.NotEmpty(t, v.dropped)
 	tree.edits <- struct{}{}
 	e := manifest.Edit{NextFile: tree.nextFile.Load()}
@@ -106,7 +106,7 @@ func TestVersionDuringEdit(t *testing.T) {
 	require.NoError(t, tree.manifest.Apply(e))
 	tree.change(func(*version) {})
 	<-tree.edits
-	tree.release(v)
+	tree.release(v, 0)
 	c.exactly(t, "between", tree)
 	require.NoError(t, tree.Close())
 }

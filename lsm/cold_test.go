@@ -233,18 +233,18 @@ func TestColdUnmounted(t *testing.T) {
 	}))
 	o.pick, o.MaxOpenFiles, o.CacheBytes = neverPick, 1, -1
 	tree := open(t, o)
-	v := tree.acquire()
+	v := tree.acquire(0)
 	for f := range v.tables() {
 		f.strays = 7
 	}
-	tree.release(v)
+	tree.release(v, 0)
 	require.NoError(t, tree.moveCold())
-	v = tree.acquire()
+	v = tree.acquire(0)
 	for f := range v.tables() {
 		require.True(t, f.Cold)
 		require.Equal(t, uint64(7), f.strays, "the log is the same as before")
 	}
-	tree.release(v)
+	tree.release(v, 0)
 	gone.Store(true)
 	err := tree.Scrub(context.Background())
 	require.ErrorIs(t, err, fs.ErrNotExist)

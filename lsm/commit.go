@@ -175,8 +175,8 @@ func (t *Tree) persist(g wal.Group) error {
 // show joins the records of the chosen entries into the active memtable, in
 // order, and sets their Newer.
 func (t *Tree) show(g wal.Group, chosen func(*wal.Entry) bool) {
-	m, v := t.active.Load(), t.acquire()
-	defer t.release(v)
+	m, v := t.active.Load(), t.acquire(0)
+	defer t.release(v, 0)
 	b := g.Bytes[wal.GroupHeaderBytes:]
 	for i := range g.Entries {
 		e := &g.Entries[i]
@@ -238,9 +238,9 @@ func (t *Tree) rotateIfDue() error {
 // wait in turn, or are refused, when the log's buffer is full.
 func (t *Tree) waitForRoom() error {
 	for {
-		v := t.acquire()
+		v := t.acquire(0)
 		n := len(v.mems)
-		t.release(v)
+		t.release(v, 0)
 		switch {
 		case n < t.o.MaxMemtables || t.closing.Load():
 			return nil
@@ -305,8 +305,8 @@ func (t *Tree) prepareLoop() {
 }
 
 func (t *Tree) newestSealed() *mem {
-	v := t.acquire()
-	defer t.release(v)
+	v := t.acquire(0)
+	defer t.release(v, 0)
 	if len(v.mems) < 2 {
 		return nil
 	}

@@ -24,8 +24,10 @@ const (
 	// than the scheduler would see to it, which is every 10 ms.
 	yieldRecords = 64
 	// restAfter is how long after the last flush the tree is at rest, so that
-	// compactions may tidy up what is not worth it under load.
-	restAfter = 5 * time.Second
+	// compactions may tidy up what is not worth it under load; restAfterOpen is how long
+	// after Open, for what the last process left.
+	restAfter     = 5 * time.Second
+	restAfterOpen = time.Second
 )
 
 // compactors is how many compactions run at one time. There are two at least,
@@ -44,8 +46,8 @@ func (t *Tree) HorizonMoved() { kick(t.compactKick) }
 
 // crowded reports whether a slice has so many runs that flushes must wait.
 func (t *Tree) crowded() bool {
-	v := t.acquire()
-	defer t.release(v)
+	v := t.acquire(0)
+	defer t.release(v, 0)
 	return slices.ContainsFunc(v.slices, func(s []*run) bool { return len(s) >= maxRuns })
 }
 
@@ -148,7 +150,7 @@ func (t *Tree) compactNext() (again bool, err error) {
 // begin chooses a compaction and marks its runs.
 func (t *Tree) begin() (j *job, err error) {
 	for t.failure() == nil {
-		v := t.acquire()
+		v := t.acquire(0)
 		if v == nil {
 			return nil, nil
 		}
@@ -156,7 +158,7 @@ func (t *Tree) begin() (j *job, err error) {
 		t.mu.Lock()
 		if t.version.Load() != v { // what is busy is so in the current version
 			t.mu.Unlock()
-			t.release(v)
+			t.release(v, 0)
 			continue
 		}
 		j, err = t.beginLocked(v, shapes, room)
@@ -165,7 +167,7 @@ func (t *Tree) begin() (j *job, err error) {
 		p := compaction.Pressure(shapes, maxRuns, uint64(2*t.o.MemtableBytes))
 		t.load.tables.Store(math.Float64bits(p))
 		if j == nil {
-			t.release(v)
+			t.release(v, 0)
 		}
 		return j, err
 	}
@@ -278,7 +280,7 @@ func (t *Tree) finish(j *job, err error) {
 		}
 	}
 	t.mu.Unlock()
-	t.release(j.v)
+	t.release(j.v, 0)
 }
 
 // compact replaces the runs of a job by their join.

@@ -157,7 +157,7 @@ func TestRuns(t *testing.T) {
 	}
 	require.NoError(t, tree.Compact(context.Background()))
 	for range 2 {
-		v := tree.acquire()
+		v := tree.acquire(0)
 		for _, s := range v.slices {
 			require.Len(t, s, 1)
 			require.Equal(t, uint8(compaction.Bottom), s[0].level)
@@ -166,7 +166,7 @@ func TestRuns(t *testing.T) {
 				require.Less(t, s[0].files[i].MaxToken, f.MinToken)
 			}
 		}
-		tree.release(v)
+		tree.release(v, 0)
 		n := 0
 		for r, err := range tree.Scan(0, math.MaxUint64) {
 			require.NoError(t, err)

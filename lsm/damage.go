@@ -56,11 +56,11 @@ func (r Range) err() error {
 // Damaged gives the ranges of which records may be lost, in the order of files
 // and tokens. They survive a reopening.
 func (t *Tree) Damaged() []Range {
-	v := t.acquire()
+	v := t.acquire(0)
 	if v == nil {
 		return nil
 	}
-	defer t.release(v)
+	defer t.release(v, 0)
 	return slices.Clone(v.damaged)
 }
 

@@ -69,8 +69,8 @@ func (t *Tree) planDrop(span base.Span) *drop {
 			d.edit.Heal = append(d.edit.Heal, manifest.Part{File: x.File, Span: span})
 		}
 	}
-	v := t.acquire()
-	defer t.release(v)
+	v := t.acquire(0)
+	defer t.release(v, 0)
 	for _, s := range v.slices {
 		for _, r := range s {
 			before := len(d.edit.Drop) + len(d.whole)

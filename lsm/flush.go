@@ -122,8 +122,8 @@ func (t *Tree) refuse() {
 
 // oldestSealed gives the memtable to flush, and the one after it.
 func (t *Tree) oldestSealed() (m, next *mem) {
-	v := t.acquire()
-	defer t.release(v)
+	v := t.acquire(0)
+	defer t.release(v, 0)
 	if n := len(v.mems); n > 1 {
 		return v.mems[n-1], v.mems[n-2]
 	}

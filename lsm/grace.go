@@ -10,21 +10,17 @@ import "sync/atomic"
 // Invariant: readers do no I/O and do not wait between enter and leave.
 type grace struct {
 	flips atomic.Uint64 // their parity is the phase that readers enter
-	slots [graceSlots]graceSlot
+	slots [readSlots]graceSlot
 }
-
-// Readers are counted apart so that few share a cache line.
-const graceSlots = 16
 
 type graceSlot struct {
 	in [2]atomic.Int64 // readers by phase
 	_  [112]byte
 }
 
-// enter begins a reader's stay; leave takes what it gives. By is anything that
-// differs between readers.
-func (g *grace) enter(by uint64) *atomic.Int64 {
-	in := &g.slots[by%graceSlots].in[g.flips.Load()%2]
+// enter begins a reader's stay; leave takes what it gives.
+func (g *grace) enter(slot int) *atomic.Int64 {
+	in := &g.slots[slot].in[g.flips.Load()%2]
 	in.Add(1)
 	return in
 }

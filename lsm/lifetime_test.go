@@ -33,9 +33,9 @@ func TestMemtableLifetime(t *testing.T) {
 
 	require.NoError(t, tree.Flush())
 	require.NoError(t, tree.Flush()) // the version with the memtable is history
-	v := tree.acquire()
+	v := tree.acquire(0)
 	require.NotContains(t, v.mems, scanned)
-	tree.release(v)
+	tree.release(v, 0)
 	require.Positive(t, scanned.versions.Load(), "the scan holds it")
 	require.Positive(t, scanned.Bytes())
 	require.Equal(t, kept, string(first.Value))

@@ -171,11 +171,11 @@ func (t *Tree) purgeable(r *Record, inputs []*run) bool {
 	if !t.dead(r) {
 		return false
 	}
-	v := t.acquire()
+	v := t.acquire(0)
 	if v == nil {
 		return false
 	}
-	defer t.release(v)
+	defer t.release(v, 0)
 	for _, m := range v.mems {
 		if old, ok := m.Get(r.Token, r.Key); ok && !r.Max.Less(old.Min) && base.Defences.PurgeMemtables {
 			return false

@@ -143,7 +143,7 @@ func TestDamagedMetadata(t *testing.T) {
 	for i := range 100 {
 		requireGet(t, tree, key(i), fmt.Sprintf("value %d", i))
 	}
-	v := tree.acquire()
+	v := tree.acquire(0)
 	damaged := map[*tableFile]bool{}
 	for f := range v.tables() {
 		if f.reader.Load() == nil && len(damaged) < 20 {
@@ -164,7 +164,7 @@ func TestDamagedMetadata(t *testing.T) {
 		require.Equal(t, fmt.Sprintf("value %d", i), string(value))
 	}
 	require.Greater(t, failed, 20)
-	tree.release(v)
+	tree.release(v, 0)
 	require.NoError(t, tree.Close())
 }
 
@@ -197,7 +197,7 @@ func TestGraceUnderLoad(t *testing.T) {
 	var wg sync.WaitGroup
 	var stop atomic.Bool
 	var reads atomic.Int64
-	for r := range uint64(4) {
+	for r := range 4 {
 		wg.Go(func() {
 			for !stop.Load() {
 				in := g.enter(r)
@@ -235,7 +235,7 @@ func TestGraceUnderLoad(t *testing.T) {
 func TestEvictDuringDiscard(t *testing.T) {
 	disk, _ := damagedDisk(t, 60)
 	tree := open(t, small(disk))
-	v := tree.acquire()
+	v := tree.acquire(0)
 	var files []*tableFile
 	for f := range v.tables() {
 		files = append(files, f)
@@ -251,6 +251,6 @@ func TestEvictDuringDiscard(t *testing.T) {
 	tree.metadata.remove(o)
 	require.NoError(t, o.release()) // as it ends
 	require.NoError(t, other.release())
-	tree.release(v)
+	tree.release(v, 0)
 	require.NoError(t, tree.Close())
 }

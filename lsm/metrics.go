@@ -97,11 +97,11 @@ func (t *Tree) Metrics() Metrics {
 		TableReads: s.tableReads.Load(), FalsePositives: s.falsePositives.Load(), JoinLimits: s.joinLimits.Load(),
 		IngestedBytes: s.ingestedBytes.Load(), MovedTables: s.moved.Load(), SetAside: s.setAside.Load(), Scrubs: s.scrubs.Load(), ScrubbedBytes: s.scrubbedBytes.Load(),
 	}
-	v := t.acquire()
+	v := t.acquire(0)
 	if v == nil {
 		return m
 	}
-	defer t.release(v)
+	defer t.release(v, 0)
 	m.DamagedRanges = len(v.damaged)
 	c := t.cache.Stats()
 	m.CacheHits, m.CacheMisses, m.CacheDropped, m.CacheRecords, m.CacheBytes = c.Hits, c.Misses, c.Dropped, c.Records, c.Bytes

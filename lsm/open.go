@@ -9,6 +9,7 @@ import (
 	"math/bits"
 	"path"
 	"slices"
+	"sync/atomic"
 
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/cache"
@@ -82,7 +83,8 @@ func openLocked(dir string, opts Options, lock io.Closer) (*Tree, error) {
 		t.rest.now.Store(true)
 		kick(t.compactKick)
 	})
-	t.lookups.New = func() any { return new(lookup) }
+	var lookups atomic.Uint32
+	t.lookups.New = func() any { return &lookup{slot: int(lookups.Add(1) % readSlots)} }
 	t.memory = memtable.NewPool(opts.MemtableBytes, opts.MaxMemtables)
 	if opts.CacheBytes > 0 {
 		t.cache = cache.New(opts.CacheBytes)
@@ -126,7 +128,7 @@ func (t *Tree) start() {
 		t.workers.Add(1)
 		go t.scrubLoop()
 	}
-	t.rest.timer.Reset(restAfter)
+	t.rest.timer.Reset(restAfterOpen)
 	t.queue.Kick() // recovery may have filled the memtable
 	kick(t.compactKick)
 }
@@ -211,7 +213,7 @@ func (r *recovery) lose(m manifest.Table) error {
 // free gives back the memory of a recovery that failed.
 func (r *recovery) free() {
 	if v := r.t.version.Swap(nil); v != nil {
-		r.t.release(v)
+		r.t.replace(v)
 	} else {
 		for _, m := range r.mems {
 			m.Free()

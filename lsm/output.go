@@ -105,11 +105,11 @@ func (o *output) tableOptions() table.WriterOptions {
 
 // bottomBytes gives the size of the bottom of a slice, 0 if there is none.
 func (t *Tree) bottomBytes(slice int) (n uint64) {
-	v := t.acquire()
+	v := t.acquire(0)
 	if v == nil {
 		return 0
 	}
-	defer t.release(v)
+	defer t.release(v, 0)
 	for _, r := range v.slices[slice] {
 		if r.level == compaction.Bottom {
 			n = max(n, r.bytes)

@@ -107,12 +107,12 @@ func (t *Tree) regulate() {
 		return
 	}
 	t.load.logged = logged
-	v := t.acquire()
+	v := t.acquire(0)
 	n := -t.load.flushing.Load()
 	for _, m := range v.mems {
 		n += m.Bytes()
 	}
-	t.release(v)
+	t.release(v, 0)
 	full := float64(n) / float64(t.o.MemtableBytes*int64(t.o.MaxMemtables))
 	p := max((full-memorySoft)/(memoryHard-memorySoft), math.Float64frombits(t.load.tables.Load()))
 	t.load.writers.rate.Store(admitted(p, t.load.drain.Load()))

@@ -12,6 +12,7 @@ import (
 // A lookup is the memory of one read. A record found in a table aliases the
 // scratch that it was read with, so that the next table needs the other one.
 type lookup struct {
+	slot    int // where its versions are counted; a core tends to get the lookups that it had
 	scratch [2]table.Scratch
 	copied  []byte // memory for the cache's copy of a value, a segment at most
 	free    int    // the scratch that holds nothing of r
@@ -62,7 +63,7 @@ func (l *lookup) memory(t *Tree, v *version, token uint64, key []byte) {
 // tables looks into the tables, highest max dot first.
 func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
 	grace := &t.metadata.grace
-	in := grace.enter(token)
+	in := grace.enter(l.slot)
 	for _, u := range v.slices[t.slice(token)] {
 		if l.settles(u.maxDot) {
 			break
@@ -76,7 +77,7 @@ func (l *lookup) tables(t *Tree, v *version, token uint64, key []byte) error {
 		if err := l.table(t, f, o, token, key); err != nil {
 			return err
 		}
-		in = grace.enter(token)
+		in = grace.enter(l.slot)
 	}
 	leave(in)
 	return v.lost(token, l)
@@ -134,11 +135,12 @@ func (t *Tree) Get(key []byte) (value []byte, ok bool, err error) { return t.App
 func (t *Tree) AppendGet(dst, key []byte) ([]byte, bool, error) {
 	token := base.Token(key)
 	ticket := t.beginRead(token)
-	v := t.acquire()
+	l := t.lookups.Get().(*lookup)
+	v := t.acquire(l.slot)
 	if v == nil {
+		t.lookups.Put(l)
 		return dst, false, ErrClosed
 	}
-	l := t.lookups.Get().(*lookup)
 	err := l.full(t, v, ticket, token, key)
 	ok := false
 	if err == nil && l.found {
@@ -148,8 +150,8 @@ func (t *Tree) AppendGet(dst, key []byte) ([]byte, bool, error) {
 		}
 	}
 	l.r = Record{}
+	t.release(v, l.slot)
 	t.lookups.Put(l)
-	t.release(v)
 	return dst, ok, err
 }
 
@@ -184,13 +186,13 @@ func (t *Tree) Read(key []byte) (Record, bool, error) { return t.ReadToken(base.
 // ReadToken is Read for a key with the given token.
 func (t *Tree) ReadToken(token uint64, key []byte) (Record, bool, error) {
 	ticket := t.beginRead(token)
-	v := t.acquire()
+	l := t.lookups.Get().(*lookup)
+	defer t.lookups.Put(l)
+	v := t.acquire(l.slot)
 	if v == nil {
 		return Record{}, false, ErrClosed
 	}
-	defer t.release(v)
-	l := t.lookups.Get().(*lookup)
-	defer t.lookups.Put(l)
+	defer t.release(v, l.slot)
 	if err := l.full(t, v, ticket, token, key); err != nil || !l.found {
 		return Record{}, false, err
 	}
@@ -202,7 +204,7 @@ func (t *Tree) ReadToken(token uint64, key []byte) (Record, bool, error) {
 
 // needsTables reports, from memory, whether a table may hold more of the key.
 func (l *lookup) needsTables(t *Tree, v *version, token uint64) bool {
-	in := t.metadata.grace.enter(token)
+	in := t.metadata.grace.enter(l.slot)
 	defer leave(in)
 	for _, u := range v.slices[t.slice(token)] {
 		if l.settles(u.maxDot) {
@@ -220,13 +222,13 @@ func (l *lookup) needsTables(t *Tree, v *version, token uint64) bool {
 // tree is closed. The record's value is appended to dst, so that it is dst's
 // memory where that suffices; its key is the argument.
 func (t *Tree) ReadMemory(token uint64, key, dst []byte) (r Record, found, certain bool) {
-	v := t.acquire()
+	l := t.lookups.Get().(*lookup)
+	defer t.lookups.Put(l)
+	v := t.acquire(l.slot)
 	if v == nil {
 		return Record{}, false, false
 	}
-	defer t.release(v)
-	l := t.lookups.Get().(*lookup)
-	defer t.lookups.Put(l)
+	defer t.release(v, l.slot)
 	l.memory(t, v, token, key)
 	certain = l.cached(t, v, token, key) || !l.needsTables(t, v, token) && v.lost(token, l) == nil
 	r, found = l.r, l.found
@@ -241,11 +243,11 @@ func (t *Tree) ReadMemory(token uint64, key, dst []byte) (r Record, found, certa
 // Overwritten reports, from memory, whether what was written last of a token are plain
 // records above d: they supersede whatever has dots up to d, at their keys.
 func (t *Tree) Overwritten(token uint64, d vclock.Dot) bool {
-	v := t.acquire()
+	v := t.acquire(0)
 	if v == nil {
 		return false
 	}
-	defer t.release(v)
+	defer t.release(v, 0)
 	for _, m := range v.mems {
 		some, all := false, true
 		m.At(token, func(r Record) {

@@ -77,21 +77,21 @@ func (v *version) tables() iter.Seq[*tableFile] {
 // current reports whether the tree has all of the runs. Who has the turn to edit
 // can rely on it.
 func (t *Tree) current(runs ...*run) bool {
-	v := t.acquire()
+	v := t.acquire(0)
 	if v == nil {
 		return false
 	}
-	defer t.release(v)
+	defer t.release(v, 0)
 	return !slices.ContainsFunc(runs, func(r *run) bool { return !slices.Contains(v.slices[r.files[0].Slice], r) })
 }
 
 // runOf gives the run that has the table in the current version, or nil.
 func (t *Tree) runOf(f *tableFile) *run {
-	v := t.acquire()
+	v := t.acquire(0)
 	if v == nil {
 		return nil
 	}
-	defer t.release(v)
+	defer t.release(v, 0)
 	for _, r := range v.slices[f.Slice] {
 		if slices.Contains(r.files, f) {
 			return r

@@ -32,12 +32,12 @@ func (t *Tree) Salvage(lo, hi uint64) iter.Seq2[Record, error] {
 
 func (t *Tree) scan(lo, hi uint64, floor vclock.Dot, salvage bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		v := t.acquire()
+		v := t.acquire(0)
 		if v == nil {
 			yield(Record{}, ErrClosed)
 			return
 		}
-		defer t.release(v)
+		defer t.release(v, 0)
 		lost, damaged := v.firstLost(lo, hi)
 		if damaged && !salvage {
 			if lost.Lo == lo {

@@ -81,9 +81,9 @@ func (s *stage) flush() {
 // compact merges the runs of the bits in mask. A goroutine of the tree may come
 // first and do it: either way it is done when this returns.
 func (s *stage) compact(mask int) {
-	v := s.tree.acquire()
+	v := s.tree.acquire(0)
 	n := len(v.slices[0])
-	s.tree.release(v)
+	s.tree.release(v, 0)
 	var runs []int
 	for i := range n {
 		if mask>>i&1 == 1 {

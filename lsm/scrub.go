@@ -22,12 +22,12 @@ func (t *Tree) Scrub(ctx context.Context) error {
 		return ErrClosed
 	}
 	defer t.letGo()
-	v := t.acquire()
+	v := t.acquire(0)
 	var ids []uint64
 	for f := range v.tables() {
 		ids = append(ids, f.ID)
 	}
-	t.release(v)
+	t.release(v, 0)
 	var damage []error
 	for _, id := range ids {
 		if t.closing.Load() {
@@ -113,11 +113,11 @@ func (t *Tree) scrubLoop() {
 // whatever becomes of it meanwhile; nil when there is none. Unlike a version it
 // keeps nothing else.
 func (t *Tree) pin(id uint64) *tableFile {
-	v := t.acquire()
+	v := t.acquire(0)
 	if v == nil {
 		return nil
 	}
-	defer t.release(v)
+	defer t.release(v, 0)
 	for f := range v.tables() {
 		if f.ID == id {
 			f.versions.Add(1)

@@ -87,12 +87,12 @@ func TestScrubLoop(t *testing.T) {
 func TestPin(t *testing.T) {
 	disk, _ := damagedDisk(t, 60)
 	tree := open(t, small(disk))
-	v := tree.acquire()
+	v := tree.acquire(0)
 	var ids []uint64
 	for f := range v.tables() {
 		ids = append(ids, f.ID)
 	}
-	tree.release(v)
+	tree.release(v, 0)
 	f := tree.pin(ids[0])
 	require.NoError(t, tree.Compact(context.Background()))
 	require.Nil(t, tree.pin(ids[0]))

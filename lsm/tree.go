@@ -183,7 +183,7 @@ func (t *Tree) shut() error {
 	t.workers.Wait()
 	t.holders.Wait()
 	t.rest.timer.Stop()
-	t.release(t.version.Swap(nil))
+	t.replace(t.version.Swap(nil))
 	<-t.idle
 	t.memory.Close()
 	t.queue.Free()

@@ -97,7 +97,7 @@ func (f *tableFile) name() string {
 // open gives the opened table, with a pin for the caller to release.
 func (f *tableFile) open() (*opened, error) {
 	for {
-		in := f.t.metadata.grace.enter(f.ID)
+		in := f.t.metadata.grace.enter(int(f.ID % readSlots))
 		o := f.pinned()
 		leave(in)
 		if o != nil {
@@ -193,9 +193,10 @@ func (f *tableFile) discard() error {
 // A version is what the tree holds at one instant. Readers hold on to one; it
 // is never changed.
 type version struct {
-	refs atomic.Int64 // readers, and one while it is the current version
-	_    [120]byte    // all readers write refs, and read what follows
-	mems []*mem       // newest first; the first one is active
+	holders  [readSlots]holders
+	replaced atomic.Bool // nobody new holds on to it
+	ended    atomic.Bool // and nobody is left
+	mems     []*mem      // newest first; the first one is active
 	// bytes are those of all tables.
 	bytes uint64
 	// slices are the runs of each token slice, highest max dot first.
@@ -216,25 +217,61 @@ func (t *Tree) fits() bool {
 // slice gives the index of a token's slice.
 func (t *Tree) slice(token uint64) int { return int(token >> t.sliceShift) }
 
+// readSlots is how many counters there are of what readers hold: one would be
+// handed from core to core with every read. A goroutine gives back in the slot in
+// which it took, and the readers of one core have few slots in common with those
+// of another: see lookup.
+const readSlots = 16
+
+// holders counts in a slot. Each has a pair of cache lines, as they are fetched.
+type holders struct {
+	atomic.Int64
+	_ [120]byte
+}
+
 // acquire gives the current version, or nil when the tree is closed. It never
-// blocks.
-func (t *Tree) acquire() *version {
+// blocks. Release it with the same slot.
+func (t *Tree) acquire(slot int) *version {
 	for {
 		v := t.version.Load()
 		if v == nil {
 			return nil
 		}
-		// A version without references is about to be replaced.
-		if n := v.refs.Load(); n > 0 && v.refs.CompareAndSwap(n, n+1) {
+		v.holders[slot].Add(1)
+		if t.version.Load() == v {
 			return v
 		}
+		t.release(v, slot) // it may have ended
 	}
 }
 
 // release gives up a version. Memtables that only it held are freed, tables are
 // left to the janitor.
-func (t *Tree) release(v *version) {
-	if v.refs.Add(-1) > 0 {
+func (t *Tree) release(v *version, slot int) {
+	v.holders[slot].Add(-1)
+	if v.replaced.Load() {
+		t.end(v)
+	}
+}
+
+// replace gives up a version that has just ceased to be the current one.
+func (t *Tree) replace(v *version) {
+	v.replaced.Store(true)
+	t.end(v)
+}
+
+// end lets go of what a replaced version holds, if nobody is left.
+//
+// Invariant: a slot that is empty once the version is replaced stays without a reader:
+// one that counts itself later finds another version, and leaves this one alone.
+// Whoever leaves last finds all of them empty.
+func (t *Tree) end(v *version) {
+	for i := range v.holders {
+		if v.holders[i].Load() != 0 {
+			return
+		}
+	}
+	if !v.ended.CompareAndSwap(false, true) {
 		return
 	}
 	for _, m := range v.mems {
@@ -280,7 +317,6 @@ func (t *Tree) change(f func(v *version)) {
 		v.damaged, v.dropped = old.damaged, old.dropped
 	}
 	f(v)
-	v.refs.Store(1)
 	for _, m := range v.mems {
 		m.versions.Add(1)
 	}
@@ -292,7 +328,7 @@ func (t *Tree) change(f func(v *version)) {
 	t.version.Store(v)
 	t.mu.Unlock()
 	if old != nil {
-		t.release(old)
+		t.replace(old)
 	}
 }
 
@@ -348,7 +384,7 @@ func (v *version) newer(t *Tree, r *Record) vclock.Dot {
 	if len(runs) == 0 || !r.Max.Less(runs[0].maxDot) {
 		return newer
 	}
-	in := t.metadata.grace.enter(r.Token)
+	in := t.metadata.grace.enter(int(r.Token % readSlots))
 	defer leave(in)
 	for _, u := range runs {
 		if !r.Max.Less(u.maxDot) {

@@ -170,7 +170,8 @@ func (t *Tree) appendLazy(e wal.Entry) error {
 	m := t.enter()
 	err := t.queue.Append(e)
 	if err == nil {
-		if v := t.acquire(); v != nil {
+		slot := int(e.Batch[0].Token % readSlots)
+		if v := t.acquire(slot); v != nil {
 			for i := range e.Batch {
 				r := &e.Batch[i]
 				newer := m.Apply(r)
@@ -180,7 +181,7 @@ func (t *Tree) appendLazy(e wal.Entry) error {
 				}
 				r.Newer = newer
 			}
-			t.release(v)
+			t.release(v, slot)
 		}
 	}
 	t.leave(m)
