@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -129,7 +130,15 @@ func openError(dir string, err error) error {
 			return fmt.Errorf("%w: %s: %w", m.root, dir, err)
 		}
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return noDirectory(dir, err)
+	}
 	return fmt.Errorf("kvstore: open %s: %w", dir, err)
+}
+
+// noDirectory is the error of a place that cannot hold a node's data.
+func noDirectory(dir string, err error) error {
+	return invalid("%s cannot be the data directory: %w", dir, err)
 }
 
 // sendError translates an error of Peer.Call, after which nothing was sent.

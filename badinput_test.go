@@ -2,6 +2,7 @@ package kvstore_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -55,6 +56,10 @@ func TestOptionsRefused(t *testing.T) {
 		"name of blanks":          {kvstore.Options{Cluster: "  "}, "printable"},
 		"no time to gossip":       {kvstore.Options{GossipInterval: 1}, "GossipInterval"},
 		"no time for requests":    {kvstore.Options{MaxRequest: 1}, "MaxRequest"},
+		"key without listener":    {kvstore.Options{ClusterKey: make([]byte, 16)}, "Listen"},
+		"TLS without listener":    {kvstore.Options{TLS: &tls.Config{}}, "Listen"},
+		"TLS without certificate": {kvstore.Options{Listen: "127.0.0.1:0", TLS: &tls.Config{}}, "certificate"},
+		"cold data among the hot": {kvstore.Options{ColdDir: "data/"}, "Options.ColdDir"},
 		"more memory than any":    {kvstore.Options{MemoryBytes: 1 << 62}, "Options.MemoryBytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

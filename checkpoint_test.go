@@ -246,3 +246,81 @@ func TestIdentityFile(t *testing.T) {
 		text[i] ^= 1 << (i % 8)
 	}
 }
+
+// TestIdentityWithoutData: where the identity is and the data is not, something is wrong, and
+// a node that nobody can refill does not begin anew.
+func TestIdentityWithoutData(t *testing.T) {
+	dir := t.TempDir()
+	db, err := kvstore.Open(dir, nil)
+	require.NoError(t, err)
+	_, err = db.Put(ctx, "k", []byte("v"))
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	data, away := filepath.Join(dir, "data"), filepath.Join(dir, "away")
+	require.NoError(t, os.Rename(data, away))
+	for range 2 {
+		_, err = kvstore.Open(dir, nil)
+		require.ErrorIs(t, err, kvstore.ErrCorrupt)
+		require.Contains(t, err.Error(), "put it back")
+	}
+	require.NoError(t, os.RemoveAll(data))
+	require.NoError(t, os.Rename(away, data))
+	db = open(t, dir, nil)
+	ready(t, db)
+	it, err := db.Get(ctx, "k")
+	require.NoError(t, err)
+	require.Equal(t, "v", string(it.Value))
+}
+
+// TestIdentityRefills: a member of several whose data is gone keeps its name and gets the data
+// from the others, if it is told who they are.
+func TestIdentityRefills(t *testing.T) {
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+	dbs := make([]*kvstore.DB, 3)
+	start := func(i int, seeds ...string) error {
+		var err error
+		dbs[i], err = kvstore.Open(dirs[i], &kvstore.Options{Listen: "127.0.0.1:0", Seeds: seeds, MemoryBytes: 16 << 20, Partitions: 16, GossipInterval: 50 * time.Millisecond, SuspectAfter: 500 * time.Millisecond})
+		return err
+	}
+	require.NoError(t, start(0))
+	self := func(db *kvstore.DB) kvstore.MemberStatus {
+		s, err := db.Status(ctx)
+		require.NoError(t, err)
+		for _, m := range s.Members {
+			if m.Self {
+				return m
+			}
+		}
+		t.Fatal("a node is no member")
+		return kvstore.MemberStatus{}
+	}
+	ready(t, dbs[0])
+	first := self(dbs[0]).Addr
+	require.NoError(t, start(1, first))
+	require.NoError(t, start(2, first))
+	ready(t, dbs...)
+	require.Eventually(t, func() bool {
+		s, err := dbs[0].Status(ctx)
+		return err == nil && len(s.Members) == 3
+	}, time.Minute, 10*time.Millisecond)
+	_, err := dbs[0].Put(ctx, "k", []byte("v"), kvstore.All)
+	require.NoError(t, err)
+	id := self(dbs[2]).ID
+	require.NoError(t, dbs[2].Close())
+	require.NoError(t, os.RemoveAll(filepath.Join(dirs[2], "data")))
+	err = start(2)
+	require.ErrorIs(t, err, kvstore.ErrCorrupt)
+	require.Contains(t, err.Error(), "Options.Seeds")
+	require.NoError(t, start(2, first))
+	defer func() {
+		for _, db := range dbs {
+			require.NoError(t, db.Close())
+		}
+	}()
+	ready(t, dbs[2])
+	require.Equal(t, id, self(dbs[2]).ID)
+	require.Eventually(t, func() bool {
+		it, err := dbs[2].Get(ctx, "k", kvstore.All)
+		return err == nil && string(it.Value) == "v"
+	}, time.Minute, 10*time.Millisecond)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -194,12 +195,15 @@ func (e *QuorumError) Error() string {
 	default:
 		fmt.Fprintf(&b, "%v: scan behind %q at %v: ", e.kind, e.Key, e.Level)
 	}
-	if e.Required == 0 {
+	switch {
+	case e.Required == 0 && e.outcome == Unknown && !e.reads():
+		b.WriteString("handed to an owner that did not answer")
+	case e.Required == 0:
 		b.WriteString("over before anything was sent")
-	} else {
+	default:
 		fmt.Fprintf(&b, "%d of %d needed answers, live owners: %d", e.Received, e.Required, e.Alive)
 	}
-	if e.cause != nil {
+	if e.cause != nil && !slices.ContainsFunc(e.Replicas, func(r ReplicaError) bool { return r.Err == e.cause }) {
 		fmt.Fprintf(&b, "; %v", e.cause)
 	}
 	for _, r := range e.Replicas {

@@ -90,6 +90,38 @@ func decodeKept(b []byte) (k kept, err error) {
 	return k, nil
 }
 
+// dataDir is where the engine is.
+func (db *DB) dataDir() string { return path.Join(db.dir, "data") }
+
+// vacant reports whether there is no engine yet.
+func (db *DB) vacant() (bool, error) {
+	names, err := db.opts.FS.List(db.dataDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return len(names) == 0, err
+}
+
+// inheritIdentity is for a directory without an engine. When the file is there the engine has
+// been there too: its data must come from the other owners, or somebody has to know.
+func (db *DB) inheritIdentity(dir string) error {
+	k, err := db.readIdentity()
+	if err != nil || len(k.chain) == 0 {
+		return nil // there is none, or nothing that could be relied on
+	}
+	members := len(k.chain[len(k.chain)-1].Ring.Nodes())
+	switch {
+	case members <= 1:
+		return fmt.Errorf("%w: %s is empty, but %s says that node %q had its data there; put it back (is the volume mounted?), or remove that file to start anew", ErrCorrupt, db.dataDir(), path.Join(dir, identityName), k.id)
+	case len(db.opts.Seeds) == 0:
+		return fmt.Errorf("%w: %s is empty, but %s says that node %q of %d had its data there; put it back (is the volume mounted?), or name the others in Options.Seeds to get it from them", ErrCorrupt, db.dataDir(), path.Join(dir, identityName), k.id, members)
+	case db.opts.NodeID == "":
+		db.opts.NodeID = k.id
+	}
+	db.opts.Logger.Warn("kvstore: the data of this node is gone, the other members have to bring it back", "directory", db.dataDir(), "node", k.id)
+	return nil
+}
+
 // keepIdentity writes the file anew if it does not say all that is known.
 func (db *DB) keepIdentity(chain []*topology.Epoch) error {
 	k := kept{cluster: db.opts.Cluster, id: db.id, uid: db.uid, chain: chain}
@@ -98,8 +130,13 @@ func (db *DB) keepIdentity(chain []*topology.Epoch) error {
 		return err
 	}
 	name := path.Join(db.dir, identityName)
-	if old, err := readFile(db.opts.FS, name); err == nil && string(old) == string(text) {
-		return nil
+	if old, err := readFile(db.opts.FS, name); err == nil {
+		if string(old) == string(text) {
+			return nil
+		}
+		if _, err := decodeKept(old); err != nil {
+			db.opts.Logger.Warn("kvstore: a damaged file is written anew; what it held is known", "error", err, "file", name)
+		}
 	}
 	f, err := db.opts.FS.Create(name + ".tmp")
 	if err != nil {

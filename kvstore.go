@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,7 +94,7 @@ type DB struct {
 // ErrCorrupt for a damaged file, ErrListen for an address that cannot be used.
 func Open(dir string, o *Options) (*DB, error) {
 	opts := o.withDefaults(dir)
-	if err := opts.validate(); err != nil {
+	if err := opts.validate(dir); err != nil {
 		return nil, err
 	}
 	if dir == "" {
@@ -173,10 +172,17 @@ func (db *DB) open(dir string) error {
 	if err := vfs.MakeDir(db.opts.FS, dir); errors.Is(err, lsm.ErrNoSpace) {
 		return openError(dir, err)
 	} else if err != nil {
-		return invalid("%s cannot be the data directory: %w", dir, err)
+		return noDirectory(dir, err)
+	}
+	if vacant, err := db.vacant(); err != nil {
+		return openError(dir, err)
+	} else if vacant {
+		if err := db.inheritIdentity(dir); err != nil {
+			return err
+		}
 	}
 	db.isolating = db.isolates()
-	tree, err := lsm.Open(path.Join(dir, "data"), &lsm.Options{
+	tree, err := lsm.Open(db.dataDir(), &lsm.Options{
 		FS:   db.opts.FS,
 		Sync: db.opts.Sync,
 		// The rest is for the queues to peers.
@@ -419,8 +425,14 @@ func (db *DB) identity() transport.Identity {
 
 // Ready waits until the node is a member of its cluster and able to serve, or
 // ctx is over. It does not wait for nodes that have yet to join: the first node is
-// ready alone. It fails with ErrJoinRefused when the cluster will not take the
-// node, and with ErrNotReady, and what it was waiting for, when ctx ends first.
+// ready alone. But a member of several that starts again waits until a majority of them is
+// up: open all nodes before you wait for the first. It fails with ErrJoinRefused when
+// the cluster will not take the node, and with ErrNotReady, and what it was waiting for,
+// when ctx ends first; so it does when no node that it can reach belongs to its cluster
+// or has its key, or when its NodeID is that of a live member, since each of these may pass.
+//
+// A node that lost its data is ready before it has everything back: until then reads
+// that need its copy fail, and DamageInfo and Explain show it.
 //
 // The other nodes count a node among the live ones when they hear from it, which may
 // be some heartbeats later: until then Status shows it as unknown, or as it was before,
@@ -465,12 +477,18 @@ func (db *DB) Close() error {
 		<-db.closed
 		return db.closeErr
 	}
+	if db.mux != nil {
+		db.mux.Leave(leaveTime)
+	}
 	db.closing.Store(true)
 	<-db.gate.drained
 	db.closeErr = db.release()
 	close(db.closed)
 	return db.closeErr
 }
+
+// leaveTime bounds how long Close waits for the other members to hang up.
+const leaveTime = time.Second
 
 // release gives back whatever of the node is running.
 func (db *DB) release() error {

@@ -75,7 +75,7 @@ func (c Consistency) required(owners int) (int, error) {
 	}
 	switch {
 	case need == 0:
-		return 0, invalid("unknown level %q; use One, Quorum, All or AtLeast(n) with n from 1", c)
+		return 0, invalid("unknown level %q; use One, Quorum, All, AtLeast(n) with n from 1, LocalOne, LocalQuorum or EachQuorum", c)
 	case need > owners:
 		return 0, invalid("level %q needs more owners than a key has, which is %d; add nodes or lower the level", c, owners)
 	}

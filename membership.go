@@ -27,7 +27,9 @@ type Status struct {
 // A MemberStatus is one member as another node sees it.
 type MemberStatus struct {
 	ID, Addr, Zone, DataCenter string
-	// State is "alive", "suspect", "dead", or "unknown" before any news.
+	// State is "alive", "suspect", "dead", or "unknown" before any news. It is what gossip
+	// says: of a member that was closed or lost just now it still is "alive", some 10 s
+	// long, while calls go by the connection and do without it at once.
 	State string
 	// HeartbeatAge is how long ago news of its life came; 0 for the node itself, and
 	// before any news.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/bits"
 	"net/netip"
+	"path"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -220,7 +221,7 @@ func setDefault[T comparable](v *T, d T) {
 func defaultMemory() int64 { return min(debug.SetMemoryLimit(-1)/4, 1<<30) }
 
 // validate refuses settings that cannot work, with what to change.
-func (o *Options) validate() error {
+func (o *Options) validate(dir string) error {
 	bad := func(format string, a ...any) error {
 		return fmt.Errorf("%w: Options.%s", ErrInvalid, fmt.Sprintf(format, a...))
 	}
@@ -245,6 +246,8 @@ func (o *Options) validate() error {
 		return bad("HintBytes is %d; use at least 1, or 0 for the default", o.HintBytes)
 	case o.ColdAfter < 0:
 		return bad("ColdAfter is negative; use 0 for the default")
+	case o.ColdDir != "" && (path.Clean(o.ColdDir) == path.Clean(dir) || path.Clean(o.ColdDir) == path.Join(dir, "data")):
+		return bad("ColdDir is the data directory; use another, on a volume of its own")
 	case o.ColdAfter > 0 && o.ColdDir == "":
 		return bad("ColdAfter needs ColdDir: the directory for tables of that age")
 	case o.MaxClockOffset < 0 || o.MaxRequest < 0 || o.GossipInterval < 0 || o.SuspectAfter < 0:
@@ -259,6 +262,10 @@ func (o *Options) validate() error {
 		return bad("Conflicts is MergeFunc(nil); give it a function")
 	case o.Advertise != "" && o.Listen == "":
 		return bad("Advertise needs Listen: there is nothing to reach")
+	case (len(o.ClusterKey) > 0 || o.TLS != nil) && o.Listen == "":
+		return bad("ClusterKey and TLS need Listen: there is no connection to protect")
+	case o.TLS != nil && len(o.TLS.Certificates) == 0 && o.TLS.GetCertificate == nil && o.TLS.GetConfigForClient == nil:
+		return bad("TLS has no certificate, and the others demand one")
 	case len(o.ClusterKey) > 0 && len(o.ClusterKey) < 16:
 		return bad("ClusterKey has %d bytes; use at least 16 random ones", len(o.ClusterKey))
 	case len(o.Seeds) > 0 && o.Listen == "":

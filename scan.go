@@ -19,6 +19,8 @@ import (
 // A Cursor is a place in the order of a Scan: that of the item it was taken from.
 // As an option it lets a Scan go on behind that place, in another process too. The
 // zero Cursor is the beginning.
+//
+// It is the item's key; that of a key which is no item's goes on behind its token.
 type Cursor string
 
 func (Cursor) scanOption() {}

@@ -517,3 +517,49 @@ func ownersOf(c *kvtest.Cluster, key string) (owners []int) {
 	}
 	return owners
 }
+
+// TestSimCloseTells: a node that is closed in good order answers what others had handed to it,
+// and gets nothing more, so that no Update is left with an unknown outcome.
+func TestSimCloseTells(t *testing.T) {
+	few(t, 5, func(t *testing.T, seed uint64) {
+		simulate(t, seed, nil, func(c *kvtest.Cluster) {
+			waitMembers(c, 3)
+			c.Settle()
+			var clients sync.WaitGroup
+			over := make(chan struct{})
+			done := 0
+			var mu sync.Mutex
+			for client := range 8 {
+				clients.Go(func() {
+					for i := 0; ; i++ {
+						select {
+						case <-over:
+							return
+						default:
+						}
+						key := fmt.Sprint("key", client, "-", i%8)
+						_, err := c.Node(2*(client%2)).Update(ctx, key, func(kvstore.Item) ([]byte, error) {
+							return check.Value(key, client<<20|i, 60), nil
+						})
+						mu.Lock()
+						done++
+						if err != nil && kvstore.OutcomeOf(err) == kvstore.Unknown {
+							c.T.Error(err)
+						}
+						mu.Unlock()
+					}
+				})
+			}
+			for range 10 {
+				time.Sleep(time.Second)
+				c.Stop(1)
+				time.Sleep(time.Second)
+				c.Restart(1)
+				c.Settle()
+			}
+			close(over)
+			clients.Wait()
+			require.Greater(c.T, done, 1000)
+		})
+	})
+}

@@ -17,7 +17,7 @@ const maxReruns = 8
 
 // Update reads key at Options.Read, lets fn make a new value of it, and writes
 // that with Replaces of what was read, at the level in opts, else Options.Write.
-// It returns the item that it wrote. fn gets an item that is not Found when the
+// It returns the item that it wrote, which has no TTL unless opts give one. fn gets an item that is not Found when the
 // key has no value. An error of fn ends Update: errors.Is finds it in Update's, and
 // OutcomeOf says whether what an earlier run of fn gave may still be seen.
 //

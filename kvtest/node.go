@@ -10,6 +10,7 @@ import (
 
 	"example.com/kvstore"
 	"example.com/kvstore/lsm/vfs"
+	"example.com/kvstore/transport"
 )
 
 var (
@@ -51,6 +52,19 @@ type boot struct {
 	crashed context.Context
 	crash   context.CancelFunc
 	ended   chan struct{} // closed when nothing of it is left
+	net     endpoint
+}
+
+// An endpoint is a transport that keeps hold of what it opened.
+type endpoint struct {
+	transport.Transport
+	opened transport.Endpoint
+}
+
+func (e *endpoint) Open(c transport.Config) (transport.Endpoint, error) {
+	var err error
+	e.opened, err = e.Transport.Open(c)
+	return e.opened, err
 }
 
 func newNode(c *Cluster, i int) *Node {
@@ -84,11 +98,11 @@ func (c *Cluster) Restart(i int) {
 	}
 	<-n.last.Load().ended
 	n.boots++
-	b := &boot{ended: make(chan struct{})}
+	b := &boot{ended: make(chan struct{}), net: endpoint{Transport: c.net.Transport(n.name)}}
 	b.crashed, b.crash = context.WithCancel(context.Background())
 	n.last.Store(b)
 	o := &kvstore.Options{
-		NodeID: n.name, Listen: n.addr, Transport: c.net.Transport(n.name), Clock: n.now,
+		NodeID: n.name, Listen: n.addr, Transport: &b.net, Clock: n.now,
 		FS:          vfs.Faulty(n.disk, func(op vfs.Op) error { return n.operate(op, b) }),
 		MemoryBytes: 8 << 20, Partitions: 64, Seed: hashString(c.Seed, n.name),
 	}
@@ -137,6 +151,7 @@ func (c *Cluster) Crash(i int) {
 	c.trace.add(c.Now(), "crash %s", n.name)
 	go func() { // what is left of the process winds up, unheard
 		defer close(b.ended)
+		_ = b.net.opened.Close() // nobody says goodbye
 		_ = b.db.Close()
 	}()
 }

@@ -20,6 +20,8 @@ var (
 	ErrDeadline = errors.New("transport: no reply before the deadline")
 	// ErrTooLarge: the message exceeds Limits.FrameBytes and was not sent.
 	ErrTooLarge = errors.New("transport: message exceeds the largest frame; send it in parts")
+	// ErrLeaving: the peer is about to close and nothing was sent.
+	ErrLeaving = errors.New("transport: the peer is shutting down")
 	// ErrShutdown: the Mux or the endpoint itself was closed.
 	ErrShutdown = errors.New("transport: closed")
 )

@@ -12,6 +12,7 @@ const (
 	kindCall   = 2
 	kindReply  = 3
 	kindFail   = 4
+	kindLeave  = 5
 )
 
 // Sizes of what goes in front of the payload of each kind.
@@ -34,6 +35,7 @@ const maxRemaining = time.Hour
 //	call     kind 1 | op 1 | remaining 4 (microseconds) | id 8 | body
 //	reply    kind 1 | id 8 | body
 //	fail     kind 1 | id 8 | code 1 | text
+//	leave    kind 1 | 0 1
 type message struct {
 	kind      uint8
 	op        uint8 // code, in a failure
@@ -41,6 +43,8 @@ type message struct {
 	id        uint64
 	body      []byte
 }
+
+func appendLeave(dst []byte) []byte { return append(dst, kindLeave, 0) }
 
 func appendOneWay(dst []byte, op uint8) []byte { return append(dst, kindOneWay, op) }
 
@@ -72,6 +76,8 @@ func decodeMessage(b []byte) (message, error) {
 			id:        binary.LittleEndian.Uint64(b[6:]), body: b[callHeader:]}, nil
 	case kind == kindReply && len(b) >= replyHeader:
 		return message{kind: kind, id: binary.LittleEndian.Uint64(b[1:]), body: b[replyHeader:]}, nil
+	case kind == kindLeave:
+		return message{kind: kind}, nil
 	case kind == kindFail && len(b) >= failHeader:
 		return message{kind: kind, id: binary.LittleEndian.Uint64(b[1:]), op: b[9], body: b[failHeader:]}, nil
 	}

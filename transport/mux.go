@@ -2,6 +2,7 @@ package transport
 
 import (
 	"crypto/tls"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,9 @@ type Mux struct {
 		closed     bool
 		peers      map[string]*Peer // by address
 		order      []*Peer          // by creation, so that nothing depends on map order
+		inbound    []Conn           // open, dialed by others
+		leaving    bool
+		gone       chan struct{} // closed, and set to nil, when inbound is empty while leaving
 	}
 }
 
@@ -94,6 +98,58 @@ func (m *Mux) forget(p *Peer) {
 		}
 	}
 	m.mu.order = order
+}
+
+// arrived and departed keep the list of connections that others dialed.
+func (m *Mux) arrived(c Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.inbound = append(m.mu.inbound, c)
+	if m.mu.leaving {
+		_ = c.Send(appendLeave(nil), nil)
+	}
+}
+
+func (m *Mux) departed(c Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := slices.Index(m.mu.inbound, c)
+	if i < 0 {
+		return // it was never open
+	}
+	m.mu.inbound = slices.Delete(m.mu.inbound, i, i+1)
+	if m.mu.gone != nil && len(m.mu.inbound) == 0 {
+		close(m.mu.gone)
+		m.mu.gone = nil
+	}
+}
+
+// Leave comes before Close and spares others calls whose outcome is unknown: whoever
+// has a connection to this node is told to send nothing more, and hangs up when its
+// pending calls are answered, for which requests are handled as before. It returns when
+// all have, or the time is over. It may be
+// called again.
+func (m *Mux) Leave(within time.Duration) {
+	gone := make(chan struct{})
+	m.mu.Lock()
+	m.mu.leaving = true
+	all := slices.Clone(m.mu.inbound)
+	if len(all) > 0 {
+		m.mu.gone = gone
+	}
+	m.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	for _, c := range all {
+		_ = c.Send(appendLeave(nil), nil) // to one that is closed or does not read: it need not know
+	}
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-gone:
+	case <-timer.C:
+	}
 }
 
 // Close closes all connections; pending calls end with ErrClosed. It waits for

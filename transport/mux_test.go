@@ -289,3 +289,60 @@ func TestMuxFaults(t *testing.T) {
 type completion func(tag uint64, reply []byte, err error)
 
 func (f completion) Complete(tag uint64, reply []byte, err error) { f(tag, reply, err) }
+
+// TestLeave: what is pending is answered, and nothing else is sent to a node that leaves.
+func TestLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewNetwork(nil)
+		held := make(chan Responder, 1)
+		b := openMux(t, n.Transport("b"), MuxConfig{Listen: "b", Handle: func(r *Request) { held <- r.Responder }})
+		a := openMux(t, n.Transport("a"), MuxConfig{Listen: "a"})
+		peer := a.Peer("b")
+		done := make(results, 1)
+		require.NoError(t, peer.Call(1, soon(), nil, nil, done, 7))
+		r := <-held
+		left := make(chan struct{})
+		go func() {
+			b.Leave(time.Minute)
+			close(left)
+		}()
+		synctest.Wait()
+		require.False(t, peer.Up())
+		err := peer.Call(1, soon(), nil, nil, done, 8)
+		require.ErrorIs(t, err, ErrDown)
+		require.ErrorIs(t, err, ErrLeaving)
+		require.ErrorIs(t, peer.Send(1, nil, nil), ErrLeaving)
+		select {
+		case <-left:
+			t.Fatal("it has left, and a call is pending")
+		default:
+		}
+		r.Reply([]byte("yes"), nil)
+		require.Equal(t, result{7, "yes", nil}, <-done)
+		began := time.Now()
+		<-left
+		require.Less(t, time.Since(began), time.Second, "a hangs up when it has its answer")
+	})
+}
+
+// TestLeaveIdle: whoever waits for nothing hangs up at once, and one that cannot be reached
+// holds up nobody for longer than was said.
+func TestLeaveIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewNetwork(nil)
+		b := openMux(t, n.Transport("b"), MuxConfig{Listen: "b", Handle: echo})
+		for _, name := range []string{"a", "c"} {
+			done := make(results, 1)
+			require.NoError(t, openMux(t, n.Transport(name), MuxConfig{Listen: name}).Peer("b").Call(1, soon(), nil, nil, done, 0))
+			require.NoError(t, (<-done).err)
+			time.Sleep(time.Second) // its sweeper rests
+		}
+		n.Cut("b", "c")
+		began := time.Now()
+		b.Leave(time.Minute)
+		require.Equal(t, time.Minute, time.Since(began))
+		n.Heal()
+		b.Leave(time.Minute)
+		require.Equal(t, time.Minute, time.Since(began), "both have hung up")
+	})
+}

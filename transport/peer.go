@@ -181,6 +181,9 @@ func (p *Peer) sweep(t time.Time) (remain bool) {
 	p.m.count.expired.Add(uint64(expired))
 	if l := p.link.Load(); l != nil {
 		l.watch(expired, remain)
+		if l.left.Load() && !remain {
+			l.c.Close()
+		}
 	}
 	return remain
 }
@@ -190,6 +193,7 @@ type link struct {
 	p     *Peer
 	c     Conn
 	open  atomic.Bool
+	left  atomic.Bool // the other side is leaving
 	heard atomic.Bool // something arrived since the last sweep
 
 	silent time.Duration // how long calls were pending and nothing was heard; owned by the sweeper
@@ -226,6 +230,10 @@ func (l *link) Receive(c Conn, msg []byte) {
 		l.heard.Store(true)
 	}
 	m, err := decodeMessage(msg)
+	if err == nil && m.kind == kindLeave {
+		l.leave()
+		return
+	}
 	if err != nil || m.kind != kindReply && m.kind != kindFail {
 		l.p.m.count.malformed.Add(1)
 		c.Close()
@@ -239,6 +247,22 @@ func (l *link) Receive(c Conn, msg []byte) {
 		done.Complete(tag, nil, &RemoteError{Code: m.op, Text: string(m.body[:min(len(m.body), maxFailText)])})
 	default:
 		done.Complete(tag, m.body, nil)
+	}
+}
+
+// leave takes the peer out of use until it is dialed again. The connection stays open
+// for what is pending: the sweeper closes it after that.
+func (l *link) leave() {
+	p := l.p
+	p.mu.Lock()
+	if !p.mu.closed {
+		p.mu.err = down(ErrLeaving)
+	}
+	p.down.Store(true)
+	p.mu.Unlock()
+	l.left.Store(true)
+	if p.calls.idle() {
+		l.c.Close()
 	}
 }
 

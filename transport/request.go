@@ -101,7 +101,10 @@ type inbound struct {
 	calls window
 }
 
-func (in *inbound) Opened(c Conn) { in.req.From = c.Remote() }
+func (in *inbound) Opened(c Conn) {
+	in.req.From = c.Remote()
+	in.m.arrived(c)
+}
 
 func (in *inbound) Receive(c Conn, msg []byte) {
 	m, err := decodeMessage(msg)
@@ -133,7 +136,7 @@ func (in *inbound) BatchEnd(c Conn) {
 	c.Flush() // for transports that wait to be told
 }
 
-func (in *inbound) Closed(Conn, error) {}
+func (in *inbound) Closed(c Conn, _ error) { in.m.departed(c) }
 
 // scratch holds the header and the head of one message on its way into a
 // connection's buffer.
