@@ -128,6 +128,71 @@ func TestAgainstMap(t *testing.T) {
 	require.Zero(t, offheap.Live())
 }
 
+// requireChunks: every segment that is held has a place of its own.
+func requireChunks(t *testing.T, g *segments) {
+	held := map[int]int{}
+	places := map[[2]int]bool{}
+	for _, one := range g.all {
+		if one.chunk < 0 {
+			require.Nil(t, one.b)
+			continue
+		}
+		require.False(t, places[[2]int{one.chunk, one.at}], "two segments in one place")
+		places[[2]int{one.chunk, one.at}] = true
+		if one.b != nil {
+			held[one.chunk]++
+		}
+	}
+	for k, c := range g.chunks {
+		require.Equal(t, c.held, held[k])
+		require.Equal(t, c.held > 0, c.memory != nil)
+	}
+}
+
+// TestChunks takes segments and gives them back under a limit that moves. What is held keeps
+// its bytes, and in the end nothing is left.
+func TestChunks(t *testing.T) {
+	before := offheap.Live()
+	draw := rand.New(rand.NewPCG(1, 2))
+	for _, most := range []int{20, 100} { // below a huge page, and three of them
+		g := segments{size: 64 << 10, limit: most}
+		taken := map[int]byte{}
+		for range 20_000 {
+			switch draw.IntN(10) {
+			case 0:
+				g.limit = max(len(taken), draw.IntN(most+1))
+				g.trim()
+				requireChunks(t, &g)
+			case 1, 2, 3, 4, 5:
+				if g.left() > 0 {
+					i := g.take()
+					require.NotContains(t, taken, i)
+					taken[i] = byte(draw.Int())
+					g.all[i].b[0], g.all[i].b[g.size-1] = taken[i], taken[i]
+				}
+			default:
+				for i, mark := range taken {
+					require.Equal(t, mark, g.all[i].b[0])
+					require.Equal(t, mark, g.all[i].b[g.size-1])
+					g.put(i)
+					delete(taken, i)
+					break
+				}
+			}
+			require.LessOrEqual(t, g.held, g.limit)
+			require.Equal(t, g.held, len(g.free)+len(taken))
+		}
+		require.LessOrEqual(t, len(g.all), 2*most, "places are used again")
+		for i := range taken {
+			g.put(i)
+		}
+		g.limit = 0
+		g.trim()
+		requireChunks(t, &g)
+		require.Equal(t, before, offheap.Live())
+	}
+}
+
 // requireShape checks a shard's invariants.
 func requireShape(t *testing.T, s *shard) {
 	x, g := &s.mu.index, &s.mu.segments
@@ -148,6 +213,7 @@ func requireShape(t *testing.T, s *shard) {
 	require.Equal(t, x.used, used)
 	require.Equal(t, g.held, len(g.free)+len(s.mu.small.order)+len(s.mu.main.order))
 	require.LessOrEqual(t, g.held, g.limit)
+	requireChunks(t, g)
 	if g.limit > 0 {
 		require.Positive(t, g.left())
 	}

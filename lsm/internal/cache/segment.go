@@ -2,6 +2,7 @@ package cache
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/offheap"
@@ -79,8 +80,16 @@ func space(b []byte) int { return unit * int(binary.LittleEndian.Uint16(b[24:]))
 
 // A segment holds records one after another.
 type segment struct {
-	b    []byte // nil: not allocated
-	used int
+	b     []byte // nil: not held
+	used  int
+	chunk int // of which it is a part, and where; -1: of none
+	at    int
+}
+
+// A chunk is memory of several segments, a huge page where a shard has room for it.
+type chunk struct {
+	memory []byte // nil: given back
+	held   int    // segments
 }
 
 // segments are the memory of a shard's records.
@@ -88,11 +97,12 @@ type segment struct {
 // Invariant: at least one is free, so that what survives in one that is drained
 // has a place.
 type segments struct {
-	all   []segment
-	size  int   // of each
-	limit int   // how many may be allocated
-	held  int   // how many are
-	free  []int // allocated, and in no queue
+	all    []segment
+	chunks []chunk
+	size   int   // of each
+	limit  int   // how many may be held
+	held   int   // how many are
+	free   []int // held, and in no queue
 }
 
 // left is how many may be taken.
@@ -100,20 +110,54 @@ func (g *segments) left() int { return len(g.free) + g.limit - g.held }
 
 // take gives a free one.
 func (g *segments) take() int {
-	if n := len(g.free); n > 0 {
-		i := g.free[n-1]
-		g.free = g.free[:n-1]
-		return i
+	if len(g.free) == 0 {
+		g.grow()
 	}
-	g.held++
+	n := len(g.free) - 1
+	i := g.free[n]
+	g.free = g.free[:n]
+	return i
+}
+
+// grow holds one more, or a chunk of them.
+func (g *segments) grow() {
 	for i := range g.all {
-		if g.all[i].b == nil {
-			g.all[i].b = offheap.Alloc(g.size)
-			return i
+		if s := &g.all[i]; s.b == nil && s.chunk >= 0 {
+			g.hold(i)
+			return
 		}
 	}
-	g.all = append(g.all, segment{b: offheap.Alloc(g.size)})
-	return len(g.all) - 1
+	n := 1
+	if g.limit*g.size >= offheap.HugeBytes {
+		n = min(offheap.HugeBytes/g.size, g.limit-g.held)
+	}
+	c := slices.IndexFunc(g.chunks, func(c chunk) bool { return c.memory == nil })
+	if c < 0 {
+		c = len(g.chunks)
+		g.chunks = append(g.chunks, chunk{})
+	}
+	g.chunks[c].memory = offheap.Alloc(n * g.size)
+	i := 0
+	for at := range n {
+		for i < len(g.all) && g.all[i].b != nil {
+			i++
+		}
+		if i == len(g.all) {
+			g.all = append(g.all, segment{})
+		}
+		g.all[i] = segment{chunk: c, at: at * g.size}
+		g.hold(i)
+	}
+}
+
+// hold makes a segment of a chunk free for use.
+func (g *segments) hold(i int) {
+	s := &g.all[i]
+	c := &g.chunks[s.chunk]
+	s.b = c.memory[s.at : s.at+g.size : s.at+g.size]
+	c.held++
+	g.held++
+	g.free = append(g.free, i)
 }
 
 // put gives one back that is in no queue any more.
@@ -126,11 +170,23 @@ func (g *segments) put(i int) {
 func (g *segments) trim() {
 	for g.held > g.limit {
 		n := len(g.free) - 1
-		i := g.free[n]
+		s := &g.all[g.free[n]]
 		g.free = g.free[:n]
-		offheap.Free(g.all[i].b)
-		g.all[i] = segment{}
 		g.held--
+		part, k := s.b, s.chunk
+		s.b, s.used = nil, 0
+		c := &g.chunks[k]
+		if c.held--; c.held > 0 {
+			offheap.Discard(part)
+			continue
+		}
+		offheap.Free(c.memory)
+		c.memory = nil
+		for i := range g.all {
+			if g.all[i].chunk == k {
+				g.all[i].chunk = -1
+			}
+		}
 	}
 }
 

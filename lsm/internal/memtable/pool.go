@@ -75,7 +75,7 @@ func (p *Pool) get(n int) []byte {
 		offheap.Free(b)
 	}
 	if b == nil {
-		b = offheap.Alloc(n)
+		b = offheap.AllocHasty(n)
 	}
 	return b
 }

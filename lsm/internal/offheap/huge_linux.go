@@ -12,7 +12,7 @@ import (
 const (
 	// slowPage is longer than 512 small pages take.
 	slowPage = 500 * time.Microsecond
-	// goWithout is how many allocations do without huge pages when one was slow.
+	// goWithout is how many hasty allocations do without huge pages when one was slow.
 	goWithout = 63
 )
 
@@ -22,12 +22,15 @@ var without atomic.Int64 // that many still; below zero: none
 // kernel may refuse, and nothing is lost then. In a virtual machine that gives free memory
 // back to its host (free page reporting, a balloon) it is the huge pages that are not
 // there, and to get one takes longer than the small ones that it stands for. So the first
-// is touched, and where that is slow the next allocations do without.
-func preferHuge(b []byte) {
-	if without.Add(-1) >= 0 {
+// of the hasty is touched, and where that is slow the next of them do without.
+func preferHuge(b []byte, hasty bool) {
+	if hasty && without.Add(-1) >= 0 {
 		return
 	}
 	_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
+	if !hasty {
+		return
+	}
 	began := time.Now()
 	b[0] = 0
 	if time.Since(began) > slowPage {

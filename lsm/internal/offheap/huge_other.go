@@ -2,4 +2,4 @@
 
 package offheap
 
-func preferHuge([]byte) {}
+func preferHuge([]byte, bool) {}

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func alloc(n int) []byte {
+func alloc(n int, hasty bool) []byte {
 	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return onHeap(n)
 	}
 	if n >= HugeBytes {
-		preferHuge(b)
+		preferHuge(b, hasty)
 	}
 	return b
 }
@@ -33,4 +33,10 @@ func free(b []byte) {
 	if err := unix.Munmap(b); err != nil {
 		panic(fmt.Sprintf("offheap: freeing %d bytes that Alloc did not give, or freed before: %v", len(b), err))
 	}
+}
+
+// discard may be refused where pages are larger than ours; then the memory is kept.
+func discard(part []byte) {
+	poison(part)
+	_ = unix.Madvise(part, unix.MADV_DONTNEED)
 }

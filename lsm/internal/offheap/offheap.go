@@ -25,18 +25,28 @@ var live atomic.Int64
 // Live is how many bytes are allocated and not yet freed, whole pages.
 func Live() int64 { return live.Load() }
 
+// AllocHasty is Alloc for memory that somebody waits to write: it does without huge
+// pages while they are slow to come. What is read at random for long is worth the wait.
+func AllocHasty(n int) []byte { return take(n, true) }
+
+// Discard gives the memory of a part of what Alloc gave, whole pages, back to the operating
+// system. The part stays the caller's, and is zero or as it was.
+func Discard(part []byte) { discard(part) }
+
 // Alloc gives n bytes, all zero. Its capacity is larger by the rest of the last
 // page, and may be used. When the operating system refuses (a limit on mappings
 // or on memory) the bytes come from the Go heap. n must not be negative; Alloc(0)
 // is nil.
-func Alloc(n int) []byte {
+func Alloc(n int) []byte { return take(n, false) }
+
+func take(n int, hasty bool) []byte {
 	if n < 0 {
 		panic(fmt.Sprintf("offheap: Alloc(%d)", n))
 	}
 	if n == 0 {
 		return nil
 	}
-	b := alloc((n + pageBytes - 1) &^ (pageBytes - 1))
+	b := alloc((n+pageBytes-1)&^(pageBytes-1), hasty)
 	live.Add(int64(cap(b)) &^ (pageBytes - 1))
 	return b[:n]
 }

@@ -25,7 +25,7 @@ func (t *tokens) add(token uint64) {
 
 func (t *tokens) grow() {
 	n := max(2*cap(t.list), firstTokens)
-	memory := offheap.Alloc(8 * n)
+	memory := offheap.AllocHasty(8 * n)
 	list := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(memory))), n)
 	copied := copy(list, t.list)
 	offheap.Free(t.memory)

@@ -83,7 +83,7 @@ func (b *Buffer) reset(g *Group) {
 		g.Bytes = nil
 	}
 	if g.Bytes == nil {
-		g.Bytes = offheap.Alloc(firstBytes)
+		g.Bytes = offheap.AllocHasty(firstBytes)
 		b.memory.Add(int64(cap(g.Bytes)))
 	}
 	clear(g.Entries)
@@ -95,7 +95,7 @@ func (b *Buffer) reserve(g *Group, n int) {
 	if n <= cap(g.Bytes)-len(g.Bytes) {
 		return
 	}
-	more := offheap.Alloc(max(len(g.Bytes)+n, min(2*cap(g.Bytes), b.limit+firstBytes)))
+	more := offheap.AllocHasty(max(len(g.Bytes)+n, min(2*cap(g.Bytes), b.limit+firstBytes)))
 	b.memory.Add(int64(cap(more)) - int64(cap(g.Bytes)))
 	copied := copy(more, g.Bytes)
 	offheap.Free(g.Bytes)
