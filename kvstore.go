@@ -464,11 +464,12 @@ func (db *DB) Ready(ctx context.Context) error {
 	return db.notReady()
 }
 
-// Close ends the node: it waits for the calls that are running (each at most
-// MaxRequest), syncs, and leaves no goroutine, lock or open file behind. It
-// does not wait for what callers do inside a call: the function of an Update and the
-// body of a loop over Scan may call it, and get ErrClosed from then on. A merge
-// function and an EventListener must not.
+// Close ends the node: it tells the members that have connections to it and waits, a second
+// at most, until they have their answers and hang up; it waits for the calls that
+// are running (each at most MaxRequest), syncs, and leaves no goroutine, lock or open
+// file behind. It does not wait for what callers do inside a call: the function of an
+// Update and the body of a loop over Scan may call it, and get ErrClosed from then on.
+// A merge function and an EventListener must not.
 // The node keeps its place in the cluster and is expected back. Close may be
 // called twice; it returns the first error that lost nothing but should be
 // known.

@@ -42,7 +42,7 @@ type profile struct {
 	cacheBytes, memtableBytes int64         // of every engine
 }
 
-var full = profile{rounds: 5, time: 5 * time.Second, warm: 2 * time.Second, overwrite: time.Minute, limit: 2 * time.Minute,
+var full = profile{rounds: 5, time: 5 * time.Second, warm: 6 * time.Second, overwrite: time.Minute, limit: 2 * time.Minute,
 	quiet: time.Second, keys: 1_000_000, many: 5_000_000, most: 10_000_000, fillBytes: 512 << 20, bigBytes: 1 << 30, cacheBytes: 256 << 20, memtableBytes: 64 << 20}
 
 var quick = profile{rounds: 1, time: 100 * time.Millisecond, warm: 50 * time.Millisecond, overwrite: time.Second, limit: time.Second,
