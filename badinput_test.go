@@ -59,7 +59,6 @@ func TestOptionsRefused(t *testing.T) {
 		"key without listener":    {kvstore.Options{ClusterKey: make([]byte, 16)}, "Listen"},
 		"TLS without listener":    {kvstore.Options{TLS: &tls.Config{}}, "Listen"},
 		"TLS without certificate": {kvstore.Options{Listen: "127.0.0.1:0", TLS: &tls.Config{}}, "certificate"},
-		"cold data among the hot": {kvstore.Options{ColdDir: "data/"}, "Options.ColdDir"},
 		"more memory than any":    {kvstore.Options{MemoryBytes: 1 << 62}, "Options.MemoryBytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -277,9 +277,10 @@ func TestIdentityWithoutData(t *testing.T) {
 func TestIdentityRefills(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	dbs := make([]*kvstore.DB, 3)
+	bootstrap := false
 	start := func(i int, seeds ...string) error {
 		var err error
-		dbs[i], err = kvstore.Open(dirs[i], &kvstore.Options{Listen: "127.0.0.1:0", Seeds: seeds, MemoryBytes: 16 << 20, Partitions: 16, GossipInterval: 50 * time.Millisecond, SuspectAfter: 500 * time.Millisecond})
+		dbs[i], err = kvstore.Open(dirs[i], &kvstore.Options{Listen: "127.0.0.1:0", Seeds: seeds, Bootstrap: bootstrap, MemoryBytes: 16 << 20, Partitions: 16, GossipInterval: 50 * time.Millisecond, SuspectAfter: 500 * time.Millisecond})
 		return err
 	}
 	require.NoError(t, start(0))
@@ -311,6 +312,7 @@ func TestIdentityRefills(t *testing.T) {
 	err = start(2)
 	require.ErrorIs(t, err, kvstore.ErrCorrupt)
 	require.Contains(t, err.Error(), "Options.Seeds")
+	bootstrap = true // which is for a first start
 	require.NoError(t, start(2, first))
 	defer func() {
 		for _, db := range dbs {

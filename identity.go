@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 
 	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/topology"
@@ -99,31 +100,45 @@ func (db *DB) vacant() (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
-	return len(names) == 0, err
+	return !slices.Contains(names, "manifest"), err
 }
 
 // inheritIdentity is for a directory without an engine. When the file is there the engine has
 // been there too: its data must come from the other owners, or somebody has to know.
-func (db *DB) inheritIdentity(dir string) error {
-	k, err := db.readIdentity()
-	if err != nil || len(k.chain) == 0 {
-		return nil // there is none, or nothing that could be relied on
+func (db *DB) inheritIdentity() error {
+	name, seeds := path.Join(db.dir, identityName), len(db.opts.Seeds) > 0
+	b, err := readFile(db.opts.FS, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	members := len(k.chain[len(k.chain)-1].Ring.Nodes())
-	switch {
-	case members <= 1:
-		return fmt.Errorf("%w: %s is empty, but %s says that node %q had its data there; put it back (is the volume mounted?), or remove that file to start anew", ErrCorrupt, db.dataDir(), path.Join(dir, identityName), k.id)
-	case len(db.opts.Seeds) == 0:
-		return fmt.Errorf("%w: %s is empty, but %s says that node %q of %d had its data there; put it back (is the volume mounted?), or name the others in Options.Seeds to get it from them", ErrCorrupt, db.dataDir(), path.Join(dir, identityName), k.id, members)
-	case db.opts.NodeID == "":
-		db.opts.NodeID = k.id
+	var k kept
+	if err == nil {
+		k, err = decodeKept(b)
 	}
+	if err != nil && !seeds {
+		return fmt.Errorf("%w: %s is empty, and %s, which says whose data was there, cannot be read; put the data back (is the volume mounted?), or remove that file to start anew: %w", ErrCorrupt, db.dataDir(), name, err)
+	}
+	if err != nil || len(k.chain) == 0 || db.opts.NodeID != "" && db.opts.NodeID != k.id {
+		return nil
+	}
+	r := k.chain[len(k.chain)-1].Ring
+	switch members := len(r.Nodes()); {
+	case members <= 1 || r.N() <= 1:
+		return fmt.Errorf("%w: %s is empty, but %s says that node %q had its data there, and no other has a copy; put it back (is the volume mounted?), or remove that file to start anew", ErrCorrupt, db.dataDir(), name, k.id)
+	case !seeds:
+		return fmt.Errorf("%w: %s is empty, but %s says that node %q of %d had its data there; put it back (is the volume mounted?), or name the others in Options.Seeds to get it from them", ErrCorrupt, db.dataDir(), name, k.id, members)
+	}
+	db.opts.NodeID, db.opts.Bootstrap = k.id, false
 	db.opts.Logger.Warn("kvstore: the data of this node is gone, the other members have to bring it back", "directory", db.dataDir(), "node", k.id)
 	return nil
 }
 
-// keepIdentity writes the file anew if it does not say all that is known.
+// keepIdentity writes the file anew if it does not say all that is known. Before the node is
+// a member that is nothing.
 func (db *DB) keepIdentity(chain []*topology.Epoch) error {
+	if len(chain) == 0 {
+		return nil
+	}
 	k := kept{cluster: db.opts.Cluster, id: db.id, uid: db.uid, chain: chain}
 	text, err := k.append(nil)
 	if err != nil {

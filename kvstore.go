@@ -94,7 +94,7 @@ type DB struct {
 // ErrCorrupt for a damaged file, ErrListen for an address that cannot be used.
 func Open(dir string, o *Options) (*DB, error) {
 	opts := o.withDefaults(dir)
-	if err := opts.validate(dir); err != nil {
+	if err := opts.validate(); err != nil {
 		return nil, err
 	}
 	if dir == "" {
@@ -177,7 +177,7 @@ func (db *DB) open(dir string) error {
 	if vacant, err := db.vacant(); err != nil {
 		return openError(dir, err)
 	} else if vacant {
-		if err := db.inheritIdentity(dir); err != nil {
+		if err := db.inheritIdentity(); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"example.com/kvstore/gossip"
 	"example.com/kvstore/replica"
 	"example.com/kvstore/topology"
+	"example.com/kvstore/transport"
 )
 
 const (
@@ -419,7 +420,8 @@ func (m *members) noteChanges() {
 		}
 		if c.State == gossip.Alive && c.ID != m.db.id {
 			// News of its life: do not sit out the pause after the last failure.
-			if p := m.db.mux.Peer(c.Addr); !p.Up() {
+			// One that leaves still has calls to answer.
+			if p := m.db.mux.Peer(c.Addr); !p.Up() && !errors.Is(p.Err(), transport.ErrLeaving) {
 				p.Close()
 			}
 		}

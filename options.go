@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/bits"
 	"net/netip"
-	"path"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -221,7 +220,7 @@ func setDefault[T comparable](v *T, d T) {
 func defaultMemory() int64 { return min(debug.SetMemoryLimit(-1)/4, 1<<30) }
 
 // validate refuses settings that cannot work, with what to change.
-func (o *Options) validate(dir string) error {
+func (o *Options) validate() error {
 	bad := func(format string, a ...any) error {
 		return fmt.Errorf("%w: Options.%s", ErrInvalid, fmt.Sprintf(format, a...))
 	}
@@ -246,8 +245,6 @@ func (o *Options) validate(dir string) error {
 		return bad("HintBytes is %d; use at least 1, or 0 for the default", o.HintBytes)
 	case o.ColdAfter < 0:
 		return bad("ColdAfter is negative; use 0 for the default")
-	case o.ColdDir != "" && (path.Clean(o.ColdDir) == path.Clean(dir) || path.Clean(o.ColdDir) == path.Join(dir, "data")):
-		return bad("ColdDir is the data directory; use another, on a volume of its own")
 	case o.ColdAfter > 0 && o.ColdDir == "":
 		return bad("ColdAfter needs ColdDir: the directory for tables of that age")
 	case o.MaxClockOffset < 0 || o.MaxRequest < 0 || o.GossipInterval < 0 || o.SuspectAfter < 0:

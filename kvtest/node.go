@@ -151,7 +151,9 @@ func (c *Cluster) Crash(i int) {
 	c.trace.add(c.Now(), "crash %s", n.name)
 	go func() { // what is left of the process winds up, unheard
 		defer close(b.ended)
-		_ = b.net.opened.Close() // nobody says goodbye
+		if b.net.opened != nil {
+			_ = b.net.opened.Close() // nobody says goodbye
+		}
 		_ = b.db.Close()
 	}()
 }

@@ -84,3 +84,16 @@ func TestFailedOpenFrees(t *testing.T) {
 	require.Greater(t, failures, 20)
 	require.Equal(t, before, offheap.Live())
 }
+
+// TestEmptyBatch: nothing is written, and nothing goes wrong.
+func TestEmptyBatch(t *testing.T) {
+	for _, policy := range []SyncPolicy{SyncAlways, SyncNever} {
+		o := small(vfs.NewMem(1))
+		o.Sync = policy
+		tree := open(t, o)
+		require.NoError(t, tree.Apply(nil))
+		require.NoError(t, tree.Put(key(1), nil))
+		require.NoError(t, tree.Flush())
+		require.NoError(t, tree.Close())
+	}
+}

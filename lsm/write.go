@@ -170,7 +170,10 @@ func (t *Tree) appendLazy(e wal.Entry) error {
 	m := t.enter()
 	err := t.queue.Append(e)
 	if err == nil {
-		slot := int(e.Batch[0].Token % readSlots)
+		slot := 0
+		if len(e.Batch) > 0 {
+			slot = int(e.Batch[0].Token % readSlots)
+		}
 		if v := t.acquire(slot); v != nil {
 			for i := range e.Batch {
 				r := &e.Batch[i]

@@ -31,6 +31,8 @@ type Peer struct {
 const (
 	minPause = 50 * time.Millisecond
 	maxPause = 2 * time.Second
+	// leftAttempt is where the pauses begin when the other side has left: at maxPause.
+	leftAttempt = 6
 )
 
 // Addr is the address the peer was asked for by.
@@ -80,6 +82,13 @@ func (p *Peer) Call(op uint8, deadline time.Time, head, body []byte, c Completio
 		return ErrBusy
 	}
 	p.m.arm()
+	if l.left.Load() {
+		// It may be that nobody waits for this one. See leave.
+		if _, _, ours := p.calls.take(id); ours {
+			return down(ErrLeaving)
+		}
+		return nil
+	}
 	s := newScratch()
 	s.b = append(appendCall(s.b, op, remaining, id), head...)
 	err = l.c.Send(s.b, body)
@@ -177,11 +186,13 @@ func (p *Peer) redial() {
 
 // sweep completes expired calls and reports whether others are pending.
 func (p *Peer) sweep(t time.Time) (remain bool) {
+	l := p.link.Load()
+	left := l != nil && l.left.Load()
 	expired, remain := p.calls.expire(int64(t.Sub(p.m.start)), ErrDeadline)
 	p.m.count.expired.Add(uint64(expired))
-	if l := p.link.Load(); l != nil {
+	if l != nil {
 		l.watch(expired, remain)
-		if l.left.Load() && !remain {
+		if left && !remain {
 			l.c.Close()
 		}
 	}
@@ -251,16 +262,21 @@ func (l *link) Receive(c Conn, msg []byte) {
 }
 
 // leave takes the peer out of use until it is dialed again. The connection stays open
-// for what is pending: the sweeper closes it after that.
+// for what is pending: the sweeper closes it after that. It is not dialed again before it
+// has had the time to close.
+//
+// Invariant: who looks for pending calls has seen left before. So a call that is claimed
+// too late to be seen sees left itself, and is not sent.
 func (l *link) leave() {
 	p := l.p
+	l.left.Store(true)
 	p.mu.Lock()
+	p.mu.attempt = leftAttempt
 	if !p.mu.closed {
 		p.mu.err = down(ErrLeaving)
 	}
 	p.down.Store(true)
 	p.mu.Unlock()
-	l.left.Store(true)
 	if p.calls.idle() {
 		l.c.Close()
 	}

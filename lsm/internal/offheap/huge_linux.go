@@ -37,3 +37,6 @@ func preferHuge(b []byte, hasty bool) {
 		without.Store(goWithout)
 	}
 }
+
+// preferSmall keeps the kernel from making a huge page of b again, all of it resident.
+func preferSmall(b []byte) { _ = unix.Madvise(b, unix.MADV_NOHUGEPAGE) }

@@ -3,3 +3,5 @@
 package offheap
 
 func preferHuge([]byte, bool) {}
+
+func preferSmall([]byte) {}

@@ -4,6 +4,8 @@ package offheap
 
 import (
 	"fmt"
+	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,8 +37,13 @@ func free(b []byte) {
 	}
 }
 
-// discard may be refused where pages are larger than ours; then the memory is kept.
+// discard keeps the memory where the system's pages are larger than ours, and the part is
+// not made of them.
 func discard(part []byte) {
 	poison(part)
-	_ = unix.Madvise(part, unix.MADV_DONTNEED)
+	page := uintptr(os.Getpagesize())
+	if uintptr(unsafe.Pointer(unsafe.SliceData(part)))%page == 0 && uintptr(len(part))%page == 0 {
+		preferSmall(part)
+		_ = unix.Madvise(part, unix.MADV_DONTNEED)
+	}
 }
