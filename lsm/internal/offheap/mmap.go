@@ -4,7 +4,6 @@ package offheap
 
 import (
 	"fmt"
-	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,7 +40,7 @@ func free(b []byte) {
 // not made of them.
 func discard(part []byte) {
 	poison(part)
-	page := uintptr(os.Getpagesize())
+	page := uintptr(unix.Getpagesize())
 	if uintptr(unsafe.Pointer(unsafe.SliceData(part)))%page == 0 && uintptr(len(part))%page == 0 {
 		preferSmall(part)
 		_ = unix.Madvise(part, unix.MADV_DONTNEED)
