@@ -76,7 +76,7 @@ func decodeMessage(b []byte) (message, error) {
 			id:        binary.LittleEndian.Uint64(b[6:]), body: b[callHeader:]}, nil
 	case kind == kindReply && len(b) >= replyHeader:
 		return message{kind: kind, id: binary.LittleEndian.Uint64(b[1:]), body: b[replyHeader:]}, nil
-	case kind == kindLeave:
+	case kind == kindLeave && len(b) == oneWayHeader && b[1] == 0:
 		return message{kind: kind}, nil
 	case kind == kindFail && len(b) >= failHeader:
 		return message{kind: kind, id: binary.LittleEndian.Uint64(b[1:]), op: b[9], body: b[failHeader:]}, nil

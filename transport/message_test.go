@@ -17,6 +17,8 @@ func encodeMessage(m message) []byte {
 		return append(appendCall(nil, m.op, m.remaining, m.id), m.body...)
 	case kindReply:
 		return append(appendReply(nil, m.id), m.body...)
+	case kindLeave:
+		return appendLeave(nil)
 	default:
 		return appendFail(nil, m.id, m.op, string(m.body))
 	}
@@ -28,6 +30,7 @@ func TestMessage(t *testing.T) {
 		{kind: kindCall, op: 1, remaining: 1500 * time.Microsecond, id: 1 << 60, body: []byte{}},
 		{kind: kindReply, id: 9, body: []byte("body")},
 		{kind: kindFail, id: 9, op: 240, body: []byte("text")},
+		{kind: kindLeave},
 	} {
 		b := encodeMessage(m)
 		got, err := decodeMessage(b)
@@ -50,6 +53,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add(encodeMessage(message{kind: kindOneWay, op: 1, body: []byte("b")}))
 	f.Add(encodeMessage(message{kind: kindCall, op: 1, id: 2, remaining: time.Second}))
 	f.Add(encodeMessage(message{kind: kindReply, id: 3, body: []byte("b")}))
+	f.Add(encodeMessage(message{kind: kindLeave}))
 	f.Add(encodeMessage(message{kind: kindFail, id: 4, op: 5, body: []byte("no")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMessage(b)
