@@ -31,8 +31,6 @@ type Peer struct {
 const (
 	minPause = 50 * time.Millisecond
 	maxPause = 2 * time.Second
-	// leftAttempt is where the pauses begin when the other side has left: at maxPause.
-	leftAttempt = 6
 )
 
 // Addr is the address the peer was asked for by.
@@ -262,8 +260,7 @@ func (l *link) Receive(c Conn, msg []byte) {
 }
 
 // leave takes the peer out of use until it is dialed again. The connection stays open
-// for what is pending: the sweeper closes it after that. It is not dialed again before it
-// has had the time to close.
+// for what is pending: the sweeper closes it after that.
 //
 // Invariant: who looks for pending calls has seen left before. So a call that is claimed
 // too late to be seen sees left itself, and is not sent.
@@ -271,7 +268,6 @@ func (l *link) leave() {
 	p := l.p
 	l.left.Store(true)
 	p.mu.Lock()
-	p.mu.attempt = leftAttempt
 	if !p.mu.closed {
 		p.mu.err = down(ErrLeaving)
 	}
