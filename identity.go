@@ -15,8 +15,8 @@ import (
 )
 
 // identityName is the file with a second copy of what a node cannot do without: who it
-// is, and which epochs it knows. It is read only when the first one, in the engine, was
-// lost with a damaged file. Described in lsm/FORMAT.md.
+// is, and which epochs it knows. The first one, in the engine, counts unless it was lost with
+// a damaged file, or with the whole engine. Described in lsm/FORMAT.md.
 const identityName = "identity"
 
 const identityMagic = "kvi1"

@@ -127,8 +127,8 @@ func (m *Mux) departed(c Conn) {
 // Leave comes before Close and spares others calls whose outcome is unknown: whoever
 // has a connection to this node is told to send nothing more, and hangs up when its
 // pending calls are answered, for which requests are handled as before. It returns when
-// all have, or the time is over. It may be
-// called again.
+// all have, or the time is over. Whoever connects meanwhile is told the same; what it sends
+// just before Close may still be lost. One call at a time.
 func (m *Mux) Leave(within time.Duration) {
 	gone := make(chan struct{})
 	m.mu.Lock()

@@ -343,6 +343,6 @@ func TestLeaveIdle(t *testing.T) {
 		require.Equal(t, time.Minute, time.Since(began))
 		n.Heal()
 		b.Leave(time.Minute)
-		require.Equal(t, time.Minute, time.Since(began), "both have hung up")
+		require.Equal(t, time.Minute, time.Since(began), "both have hung up, so the second takes no time")
 	})
 }
