@@ -25,6 +25,7 @@ import (
 // to: a memtable that was flushed, as long as a read or scan of before is in it,
 // and tables that are pinned (see metadata).
 const (
+	poolPieces      = 16 // of a memtable
 	minMemoryBytes  = 512 << 10
 	minLogBuffer    = 64 << 10
 	maxWorkBytes    = 32 << 20

@@ -14,7 +14,7 @@ import (
 	"example.com/kvstore/lsm/internal/base"
 	"example.com/kvstore/lsm/internal/cache"
 	"example.com/kvstore/lsm/internal/manifest"
-	"example.com/kvstore/lsm/internal/memtable"
+	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/lsm/internal/wal"
 	"example.com/kvstore/lsm/vfs"
 	"example.com/kvstore/vclock"
@@ -81,11 +81,12 @@ func openLocked(dir string, opts Options, lock io.Closer) (*Tree, error) {
 	t.waiters.New = newWaiter
 	t.rest.timer = stoppedTimer(func() {
 		t.rest.now.Store(true)
+		t.memory.Trim(opts.MemtableBytes)
 		kick(t.compactKick)
 	})
 	var lookups atomic.Uint32
 	t.lookups.New = func() any { return &lookup{slot: int(lookups.Add(1) % readSlots)} }
-	t.memory = memtable.NewPool(opts.MemtableBytes, opts.MaxMemtables)
+	t.memory = offheap.NewPool(opts.MemtableBytes/poolPieces, int64(opts.MaxMemtables)*opts.MemtableBytes)
 	if opts.CacheBytes > 0 {
 		t.cache = cache.New(opts.CacheBytes)
 		t.balance.capacity = opts.CacheBytes

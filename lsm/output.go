@@ -97,6 +97,7 @@ func (o *output) begin(s int) error {
 // which are small, get better filters.
 func (o *output) tableOptions() table.WriterOptions {
 	w := o.t.o.tableOptions()
+	w.Memory = o.t.memory
 	if o.bytes > 0 {
 		w.BitsPerKey = compaction.FilterBits(w.BitsPerKey, o.level, o.bytes, o.t.bottomBytes(o.slice))
 	}

@@ -11,6 +11,7 @@ import (
 	"example.com/kvstore/lsm/internal/cache"
 	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/internal/memtable"
+	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/lsm/internal/wal"
 	"example.com/kvstore/vclock"
 )
@@ -34,7 +35,7 @@ type Tree struct {
 	sliceShift uint
 	waiters    sync.Pool // of *waiter
 	lookups    sync.Pool // of *lookup
-	memory     *memtable.Pool
+	memory     *offheap.Pool
 	cache      *cache.Cache // nil: none
 	metadata   metadata
 	balance    balance

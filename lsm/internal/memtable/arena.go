@@ -3,18 +3,23 @@ package memtable
 import (
 	"sync"
 	"sync/atomic"
+
+	"example.com/kvstore/lsm/internal/offheap"
 )
+
+// pageBytes is what a block of no kept size is rounded up to.
+const pageBytes = 4 << 10
 
 // An arena is the memory of one memtable. It only grows, until all of it is
 // freed at once: readers without locks may be in any part of it.
 type arena struct {
-	pool  *Pool
+	pool  *offheap.Pool
 	bytes atomic.Int64 // of all blocks, and of what is noted
 
 	mu struct {
 		sync.Mutex
 		blocks [][]byte // from the pool
-		rest   []byte   // of the last chunk
+		rest   []byte   // of the last block
 	}
 }
 
@@ -28,7 +33,7 @@ func (a *arena) alloc(n int) []byte {
 		a.mu.rest = a.mu.rest[n:]
 		return b
 	}
-	b := a.pool.get(max((n+minChunkBytes-1)&^(minChunkBytes-1), a.pool.chunk))
+	b := a.pool.Get(max((n+pageBytes-1)&^(pageBytes-1), a.pool.PieceBytes()))
 	a.mu.blocks = append(a.mu.blocks, b)
 	a.bytes.Add(int64(len(b)))
 	if rest := b[n:]; len(rest) > len(a.mu.rest) {
@@ -47,6 +52,6 @@ func (a *arena) free() {
 	a.bytes.Store(0)
 	a.mu.Unlock()
 	for _, b := range blocks {
-		a.pool.put(b)
+		a.pool.Put(b)
 	}
 }

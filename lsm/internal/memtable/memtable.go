@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/vclock"
 )
 
@@ -31,7 +32,7 @@ type Options struct {
 	// index need not grow. 0: unknown.
 	Keys int
 	// Pool is where the memory comes from.
-	Pool *Pool
+	Pool *offheap.Pool
 	// Join joins two records of one key of which one is causal or whose dots
 	// are equal. It is called without a lock and must not keep its arguments.
 	Join func(a, b base.Record) base.Record

@@ -15,9 +15,12 @@ import (
 	"example.com/kvstore/vclock"
 )
 
-func newTable(bytes int64) *Table { return newTableIn(NewPool(bytes, 4), bytes, 0) }
+// newPool is for four memtables of the size.
+func newPool(bytes int64) *offheap.Pool { return offheap.NewPool(bytes/16, 4*bytes) }
 
-func newTableIn(p *Pool, bytes int64, keys int) *Table {
+func newTable(bytes int64) *Table { return newTableIn(newPool(bytes), bytes, 0) }
+
+func newTableIn(p *offheap.Pool, bytes int64, keys int) *Table {
 	return New(Options{Shards: 8, Bytes: bytes, Keys: keys, Pool: p, Join: func(a, b base.Record) base.Record {
 		if string(a.Value) < string(b.Value) {
 			return b
@@ -209,7 +212,7 @@ func TestSeal(t *testing.T) {
 func TestFree(t *testing.T) {
 	before := offheap.Live()
 	const bytes = 1 << 20
-	p := NewPool(bytes, 4)
+	p := newPool(bytes)
 	fill := func(keys int) *Table {
 		m := newTableIn(p, bytes, keys)
 		for i := 0; !m.Full(); i++ {
@@ -229,7 +232,7 @@ func TestFree(t *testing.T) {
 	require.Zero(t, a.Bytes())
 	require.Panics(t, func() { a.Get(1, []byte("large")) })
 	require.Equal(t, before+p.Bytes(), offheap.Live())
-	require.LessOrEqual(t, p.Bytes(), int64(bytes))
+	require.LessOrEqual(t, p.Bytes(), int64(4*bytes))
 	if !offheap.Traps {
 		require.Greater(t, p.Bytes(), int64(bytes/2), "what lies idle serves the next one")
 	}
@@ -251,7 +254,7 @@ func TestFree(t *testing.T) {
 func TestKeys(t *testing.T) {
 	const bytes = 1 << 20
 	count := func(keys int) int {
-		m := newTableIn(NewPool(bytes, 4), bytes, keys)
+		m := newTableIn(newPool(bytes), bytes, keys)
 		defer m.Free()
 		require.Less(t, m.Bytes(), int64(bytes/2))
 		for i := 0; !m.Full(); i++ {

@@ -81,11 +81,11 @@ func (t *Table) At(token uint64, visit func(r base.Record)) {
 
 // items gives room for n items, and the block from the pool that it is in.
 func (t *Table) items(n int) ([]byte, []item) {
-	size := t.o.Pool.chunk
+	size := t.o.Pool.PieceBytes()
 	for size < n*itemBytes {
 		size *= 2
 	}
-	block := t.o.Pool.get(size)
+	block := t.o.Pool.Get(size)
 	return block, unsafe.Slice((*item)(unsafe.Pointer(unsafe.SliceData(block))), n)
 }
 
@@ -94,7 +94,7 @@ func (t *Table) items(n int) ([]byte, []item) {
 func (v *View) Close() {
 	v.items = nil
 	if v.block != nil {
-		v.t.o.Pool.put(v.block)
+		v.t.o.Pool.Put(v.block)
 		v.block = nil
 	}
 }
@@ -202,7 +202,7 @@ func (v *View) sort() {
 		return
 	}
 	block, to := v.t.items(len(v.items))
-	defer func() { v.t.o.Pool.put(block) }()
+	defer func() { v.t.o.Pool.Put(block) }()
 	from := v.items
 	for step := range radixSteps {
 		shift := 64 - radixBits*(radixSteps-step)

@@ -46,19 +46,25 @@ func locations(token uint64, l []uint64) {
 	}
 }
 
-// newFilter builds the filter of the tokens. With b bits a token the rate of
-// false positives is about 0.62^b.
-func newFilter(tokens []uint64, bitsPerKey float64) filter {
-	m := max(uint64(math.Ceil(float64(len(tokens))*bitsPerKey)), 64)
+// newFilter builds the filter of the tokens, which come in several lists. With b bits a
+// token the rate of false positives is about 0.62^b.
+func newFilter(lists [][]uint64, bitsPerKey float64) filter {
+	n := 0
+	for _, tokens := range lists {
+		n += len(tokens)
+	}
+	m := max(uint64(math.Ceil(float64(n)*bitsPerKey)), 64)
 	f := filter{k: min(max(int(math.Round(bitsPerKey*math.Ln2)), 1), maxLocations)}
 	f.bloom = bloom.New(uint(m), uint(f.k))
 	bits := f.bloom.BitSet()
 	var memory [maxLocations]uint64
 	l := memory[:f.k]
-	for _, t := range tokens {
-		locations(t, l)
-		for _, v := range l {
-			bits.Set(uint(v % m))
+	for _, tokens := range lists {
+		for _, t := range tokens {
+			locations(t, l)
+			for _, v := range l {
+				bits.Set(uint(v % m))
+			}
 		}
 	}
 	return f

@@ -32,7 +32,7 @@ func TestFilterHasNoFalseNegatives(t *testing.T) {
 			tokens = append(tokens, token([]byte{byte(i)}))
 		}
 		bits := rapid.Float64Range(0.1, maxBitsPerKey).Draw(t, "bits")
-		f, known, ok := decodeFilter(appendFilter(nil, newFilter(tokens, bits)))
+		f, known, ok := decodeFilter(appendFilter(nil, newFilter([][]uint64{tokens}, bits)))
 		require.True(t, known && ok)
 		for _, token := range tokens {
 			require.True(t, f.mayContain(token))
@@ -47,7 +47,7 @@ func TestFilterFalsePositives(t *testing.T) {
 		for i := range tokens {
 			tokens[i] = base.Token([]byte{byte(i), byte(i >> 8), byte(i >> 16)})
 		}
-		f := newFilter(tokens, c.bits)
+		f := newFilter([][]uint64{tokens}, c.bits)
 		admitted := 0
 		for i := range n {
 			if f.mayContain(base.Token([]byte{byte(i), byte(i >> 8), byte(i >> 16), 1})) {
@@ -61,6 +61,6 @@ func TestFilterFalsePositives(t *testing.T) {
 }
 
 func TestFilterDoesNotAllocate(t *testing.T) {
-	f, token := newFilter([]uint64{1, 2, 3}, 10), uint64(0)
+	f, token := newFilter([][]uint64{{1, 2, 3}}, 10), uint64(0)
 	require.Zero(t, testing.AllocsPerRun(1000, func() { f.mayContain(token); token++ }))
 }

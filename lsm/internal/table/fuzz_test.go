@@ -99,7 +99,7 @@ func FuzzIndex(f *testing.F) {
 }
 
 func FuzzFilter(f *testing.F) {
-	f.Add(appendFilter(nil, newFilter([]uint64{1, 2, 3}, 10)), uint64(1))
+	f.Add(appendFilter(nil, newFilter([][]uint64{{1, 2, 3}}, 10)), uint64(1))
 	f.Add(appendFilter(nil, filter{}), uint64(1))
 	f.Fuzz(func(t *testing.T, b []byte, token uint64) {
 		if x, _, ok := decodeFilter(b); ok {

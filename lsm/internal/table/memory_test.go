@@ -39,7 +39,7 @@ func TestMemoryOfWriter(t *testing.T) {
 	f, err := vfs.NewMem(1).Create(base.TableName(testID))
 	require.NoError(t, err)
 	w := NewWriter(f, testID, WriterOptions{})
-	for i := range uint64(3 * firstTokens) {
+	for i := range uint64(3 * w.tokens.pool.PieceBytes() / 8) {
 		require.NoError(t, w.Add(&base.Record{Token: i, Kind: base.Value}))
 	}
 	require.Greater(t, offheap.Live(), before)

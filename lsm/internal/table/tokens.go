@@ -9,30 +9,27 @@ import (
 // tokens are those of a table that is being written, for its filter. They lie
 // off the Go heap: a large table has millions, which are garbage right after.
 type tokens struct {
-	list   []uint64
-	memory []byte
+	pool   *offheap.Pool
+	memory [][]byte
+	blocks [][]uint64 // in memory, full but for the last
+	n      int
 }
-
-// firstTokens is the room at first, a page. It doubles.
-const firstTokens = 512
 
 func (t *tokens) add(token uint64) {
-	if len(t.list) == cap(t.list) {
-		t.grow()
+	last := len(t.blocks) - 1
+	if last < 0 || len(t.blocks[last]) == cap(t.blocks[last]) {
+		b := t.pool.Get(t.pool.PieceBytes())
+		t.memory = append(t.memory, b)
+		t.blocks = append(t.blocks, unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)[:0])
+		last++
 	}
-	t.list = append(t.list, token)
-}
-
-func (t *tokens) grow() {
-	n := max(2*cap(t.list), firstTokens)
-	memory := offheap.AllocHasty(8 * n)
-	list := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(memory))), n)
-	copied := copy(list, t.list)
-	offheap.Free(t.memory)
-	t.list, t.memory = list[:copied], memory
+	t.blocks[last] = append(t.blocks[last], token)
+	t.n++
 }
 
 func (t *tokens) free() {
-	offheap.Free(t.memory)
-	*t = tokens{}
+	for _, b := range t.memory {
+		t.pool.Put(b)
+	}
+	t.memory, t.blocks, t.n = nil, nil, 0
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"example.com/kvstore/lsm/internal/base"
+	"example.com/kvstore/lsm/internal/offheap"
 	"example.com/kvstore/lsm/vfs"
 )
 
@@ -38,6 +39,8 @@ type WriterOptions struct {
 	// BitsPerKey of the filter, at most 64; the rate of false positives is about
 	// 0.62 to its power. 0: 10 bits, 0.8 %. Negative: no filter.
 	BitsPerKey float64
+	// Memory is where tokens are gathered for the filter; nil: anywhere.
+	Memory *offheap.Pool
 }
 
 func (o WriterOptions) blockBytes() int {
@@ -87,7 +90,7 @@ var errFinished = errors.New("table: the writer is finished")
 // NewWriter starts a table in f, which is empty and stays the caller's to
 // close. id is the file number.
 func NewWriter(f vfs.File, id uint64, o WriterOptions) *Writer {
-	w := &Writer{f: f, name: base.TableName(id), o: o, meta: Meta{ID: id}, hash: xxhash.New()}
+	w := &Writer{f: f, name: base.TableName(id), o: o, meta: Meta{ID: id}, hash: xxhash.New(), tokens: tokens{pool: o.Memory}}
 	w.buf = base.AppendHeader(make([]byte, 0, writeBytes+2*o.blockBytes()), base.TableMagic, base.Header{Version: formatVersion, Number: id})
 	return w
 }
@@ -171,7 +174,7 @@ func (w *Writer) flush(n int) {
 // EstimatedSize is about the size that the file would have if it were finished
 // now.
 func (w *Writer) EstimatedSize() uint64 {
-	sections := float64(len(w.tokens.list))*w.o.bitsPerKey()/8 + float64(len(w.index)+8*len(w.actors.actors))
+	sections := float64(w.tokens.n)*w.o.bitsPerKey()/8 + float64(len(w.index)+8*len(w.actors.actors))
 	return w.at() + uint64(w.block.size()) + uint64(sections) + footerBytes + metaBytes + filterHeadBytes
 }
 
@@ -196,8 +199,8 @@ func (w *Writer) Finish() (Meta, error) {
 		w.endBlock()
 	}
 	var f filter
-	if len(w.tokens.list) > 0 {
-		f = newFilter(w.tokens.list, w.o.bitsPerKey())
+	if w.tokens.n > 0 {
+		f = newFilter(w.tokens.blocks, w.o.bitsPerKey())
 		w.tokens.free()
 	}
 	var foot footer
