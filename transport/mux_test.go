@@ -325,6 +325,25 @@ func TestLeave(t *testing.T) {
 	})
 }
 
+// TestLeaveAgain: a node that stays while it leaves is dialed less and less often, and soon
+// enough when it is back.
+func TestLeaveAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewNetwork(nil)
+		b := openMux(t, n.Transport("b"), MuxConfig{Listen: "b", Handle: echo})
+		a := openMux(t, n.Transport("a"), MuxConfig{Listen: "a"})
+		done := make(results, 1)
+		require.NoError(t, a.Peer("b").Call(1, soon(), nil, nil, done, 0))
+		require.NoError(t, (<-done).err)
+		before := a.Metrics().Dials
+		b.Leave(time.Minute)
+		time.Sleep(10 * time.Second)
+		dials := a.Metrics().Dials - before
+		require.Greater(t, dials, uint64(10_000/400))
+		require.Less(t, dials, uint64(10_000/200+5))
+	})
+}
+
 // TestLeaveIdle: whoever waits for nothing hangs up at once, and one that cannot be reached
 // holds up nobody for longer than was said.
 func TestLeaveIdle(t *testing.T) {

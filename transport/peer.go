@@ -31,6 +31,9 @@ type Peer struct {
 const (
 	minPause = 50 * time.Millisecond
 	maxPause = 2 * time.Second
+	// mostLeaves bounds how far they grow with connections on which the other side said at
+	// once that it leaves: it may be back soon.
+	mostLeaves = 3
 )
 
 // Addr is the address the peer was asked for by.
@@ -205,6 +208,8 @@ type link struct {
 	left  atomic.Bool // the other side is leaving
 	heard atomic.Bool // something arrived since the last sweep
 
+	attempts int // that it took; owned by p.mu
+
 	silent time.Duration // how long calls were pending and nothing was heard; owned by the sweeper
 }
 
@@ -227,7 +232,7 @@ func (l *link) Opened(Conn) {
 	p := l.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.attempt = 0
+	l.attempts, p.mu.attempt = p.mu.attempt, 0
 	if !p.mu.closed {
 		p.mu.err = nil
 		p.down.Store(false)
@@ -268,6 +273,7 @@ func (l *link) leave() {
 	p := l.p
 	l.left.Store(true)
 	p.mu.Lock()
+	p.mu.attempt = min(l.attempts, mostLeaves)
 	if !p.mu.closed {
 		p.mu.err = down(ErrLeaving)
 	}
