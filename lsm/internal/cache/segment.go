@@ -166,26 +166,52 @@ func (g *segments) put(i int) {
 	g.free = append(g.free, i)
 }
 
-// trim gives memory above the limit back to the system. There are as many free.
+// trim gives memory above the limit back to the system. There are as many free. Whole
+// chunks go first: a part of one costs the huge page that it is in.
 func (g *segments) trim() {
+	if g.held <= g.limit {
+		return
+	}
+	free := make([]int, len(g.chunks))
+	for _, i := range g.free {
+		free[g.all[i].chunk]++
+	}
+	g.free = slices.DeleteFunc(g.free, func(i int) bool {
+		k := g.all[i].chunk
+		if k < 0 {
+			return true // released with another one
+		}
+		held := g.chunks[k].held
+		if free[k] < held || g.held-held < g.limit {
+			return false
+		}
+		g.held -= held
+		g.release(k)
+		return true
+	})
 	for g.held > g.limit {
 		n := len(g.free) - 1
 		s := &g.all[g.free[n]]
 		g.free = g.free[:n]
 		g.held--
-		part, k := s.b, s.chunk
+		part := s.b
 		s.b, s.used = nil, 0
-		c := &g.chunks[k]
-		if c.held--; c.held > 0 {
+		if c := &g.chunks[s.chunk]; c.held > 1 {
+			c.held--
 			offheap.Discard(part)
-			continue
+		} else {
+			g.release(s.chunk)
 		}
-		offheap.Free(c.memory)
-		c.memory = nil
-		for i := range g.all {
-			if g.all[i].chunk == k {
-				g.all[i].chunk = -1
-			}
+	}
+}
+
+// release frees a chunk, of which no segment is in use.
+func (g *segments) release(k int) {
+	offheap.Free(g.chunks[k].memory)
+	g.chunks[k] = chunk{}
+	for i := range g.all {
+		if g.all[i].chunk == k {
+			g.all[i] = segment{chunk: -1}
 		}
 	}
 }

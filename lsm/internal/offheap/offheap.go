@@ -16,6 +16,10 @@ import (
 // page of the others.
 const pageBytes = 4 << 10
 
+// minMapped is the size from which memory is mapped. To unmap it interrupts all
+// processors, which for a few pages costs more than the collector does.
+const minMapped = 4 * pageBytes
+
 // HugeBytes is the size from which memory lies in huge pages where the operating
 // system has them: touching a byte may then make that much resident.
 const HugeBytes = 2 << 20
@@ -34,8 +38,8 @@ func AllocHasty(n int) []byte { return take(n, true) }
 func Discard(part []byte) { discard(part) }
 
 // Alloc gives n bytes, all zero. Its capacity is larger by the rest of the last
-// page, and may be used. When the operating system refuses (a limit on mappings
-// or on memory) the bytes come from the Go heap. n must not be negative; Alloc(0)
+// page, and may be used. A few pages, and what the operating system refuses (a limit on
+// mappings or on memory), come from the Go heap. n must not be negative; Alloc(0)
 // is nil.
 func Alloc(n int) []byte { return take(n, false) }
 
@@ -46,7 +50,13 @@ func take(n int, hasty bool) []byte {
 	if n == 0 {
 		return nil
 	}
-	b := alloc((n+pageBytes-1)&^(pageBytes-1), hasty)
+	size := (n + pageBytes - 1) &^ (pageBytes - 1)
+	var b []byte
+	if size < minMapped && !Traps {
+		b = onHeap(size)
+	} else {
+		b = alloc(size, hasty)
+	}
 	live.Add(int64(cap(b)) &^ (pageBytes - 1))
 	return b[:n]
 }
