@@ -75,10 +75,37 @@ func (t *Tree) logLoop() {
 func (t *Tree) commitNext() (some bool) {
 	t.regulate()
 	refused := t.rotateIfDue()
+	for t.waitForSpace(refused) {
+		refused = t.rotateIfDue()
+	}
 	g := t.queue.Take()
 	t.company = len(g.Entries) > 1
 	t.commit(g, refused)
 	return len(g.Entries) > 0
+}
+
+// waitForSpace is for a lazy policy, under which what was accepted cannot be refused any
+// more: where that finds the volume full it waits for room, and whoever writes or flushes
+// meanwhile is refused. It reports whether to try again.
+func (t *Tree) waitForSpace(err error) bool {
+	full := t.o.Sync.lazy && errors.Is(err, ErrNoSpace) && t.log.Err() == nil && t.failure() == nil
+	if t.refusing.Swap(full) != full && full {
+		t.noSpace("group of the log", err)
+		t.queue.Unpark()
+	}
+	if !full || t.closing.Load() {
+		return false
+	}
+	t.answerRotations(nil, err)
+	timer := time.NewTimer(retryAfter)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.room:
+	case <-t.failed:
+	case <-t.ending:
+	}
+	return true
 }
 
 // complete tells the outcome of an entry, once.
@@ -102,7 +129,9 @@ func (t *Tree) commit(g wal.Group, refused error) {
 	}
 	err := refused
 	if err == nil {
-		err = t.persist(g)
+		for err = t.persist(g); t.waitForSpace(err); {
+			err = t.persist(g)
+		}
 	}
 	if err == nil {
 		err = t.failure() // of something else meanwhile

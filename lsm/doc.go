@@ -37,9 +37,8 @@
 // A write is acknowledged and visible when its group is synced (SyncAlways), or
 // when it is in the buffer (SyncEvery, SyncNever). The first failed write or
 // sync of the log is final: later writes give ErrReadOnly, reads go on. On a
-// full volume writes give ErrNoSpace until there is room (under SyncEvery and
-// SyncNever a full volume is final as well: what they accepted cannot be
-// refused any more).
+// full volume writes give ErrNoSpace until there is room; what SyncEvery and
+// SyncNever had accepted by then waits in the buffer.
 //
 // Everything is bounded: the buffer, the memtables, the tables of a slice. When
 // compaction falls behind flushes wait, then the log, then writers.

@@ -26,7 +26,7 @@ var (
 	// SyncNever acknowledges a write once it is in the log's buffer, which is
 	// written at once and synced when a segment ends. A crash of the machine
 	// loses what was not synced, a crash of the process what was not written, and
-	// so does a failed write, as on a full volume: Close and later writes report it.
+	// so do a failed write and a Close while the volume is full, which report it.
 	SyncNever = SyncPolicy{lazy: true}
 )
 

@@ -16,6 +16,7 @@ import (
 
 	"example.com/kvstore/lsm/internal/compaction"
 	"example.com/kvstore/lsm/vfs"
+	"example.com/kvstore/vclock"
 )
 
 // TestReserve fills the volume to the last block. What is in memory can be flushed
@@ -61,6 +62,75 @@ func TestReserve(t *testing.T) {
 		c.exactly(t, "reopened", again)
 		require.NoError(t, again.Close())
 	})
+}
+
+// TestFullLazily: under a lazy policy, too, a full volume refuses writes and flushes, keeps
+// what was accepted, and is over when there is room. Who closes before that is told.
+func TestFullLazily(t *testing.T) {
+	for name, policy := range map[string]SyncPolicy{"never": SyncNever, "every": SyncEvery(time.Second)} {
+		for _, room := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/room=%v", name, room), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					disk := vfs.NewMem(1)
+					o := small(disk)
+					o.Sync, o.pick = policy, neverPick
+					tree := open(t, o)
+					c := fill(t, tree, 0, 100)
+					synctest.Wait()
+					disk.SetCapacity(disk.Used())
+					i := 1000
+					put := func() error {
+						i++
+						v := strings.Repeat("v", 200)
+						err := tree.Put(key(i), []byte(v))
+						if err == nil {
+							c[string(key(i))] = v
+						}
+						return err
+					}
+					// A flush may still make room once or twice.
+					var err error
+					for refused := 0; refused < 3; refused++ {
+						if err = errors.Join(put(), tree.Flush()); err == nil {
+							refused = 0
+						}
+						time.Sleep(2 * retryAfter)
+					}
+					for err = put(); err == nil; err = put() {
+					}
+					require.ErrorIs(t, err, ErrNoSpace)
+					require.NotErrorIs(t, err, ErrReadOnly)
+					require.ErrorIs(t, tree.Flush(), ErrNoSpace)
+					submitted := make(chan error, 1)
+					r := Record{Kind: Value, Key: key(1), Value: []byte("submitted")}
+					r.Max = vclock.Dot{Stamp: 1, Actor: 1}
+					r.Min = r.Max
+					tree.Submit([]Record{r}, func(err error) { submitted <- err })
+					require.ErrorIs(t, <-submitted, ErrNoSpace)
+					c.exactly(t, "full", tree)
+					if room {
+						disk.SetCapacity(1 << 30)
+						time.Sleep(5 * time.Second)
+						synctest.Wait()
+						c = c.plus(fill(t, tree, 60_000, 10))
+						require.NoError(t, tree.Flush())
+						c.exactly(t, "room", tree)
+					}
+					// The segment in use may have room for what is left.
+					if err := tree.Close(); err != nil && !room {
+						require.ErrorIs(t, err, ErrNoSpace)
+						return
+					} else {
+						require.NoError(t, err)
+					}
+					disk.SetCapacity(1 << 30)
+					again := open(t, small(disk.Strict()))
+					c.exactly(t, "reopened", again)
+					require.NoError(t, again.Close())
+				})
+			})
+		}
+	}
 }
 
 // pickOnce leaves compactions alone until ready is set.

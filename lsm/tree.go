@@ -73,6 +73,7 @@ type Tree struct {
 	ending      chan struct{} // closed by Close at its beginning
 	full        atomic.Bool   // flushes find no space, or wait for a merge that does not, or the reserve has none
 	reserved    atomic.Bool   // there is a reserve
+	refusing    atomic.Bool   // a lazy log waits for space: see waitForSpace
 	stats       stats
 
 	mu struct {

@@ -102,12 +102,18 @@ func (t *Tree) Submit(batch []Record, done func(error)) {
 		done(err)
 		return
 	}
+	if t.refusing.Load() {
+		done(errLogFull)
+		return
+	}
 	if err := t.queue.Append(wal.Entry{Batch: batch, Done: done}); err != nil {
 		done(err)
 		return
 	}
 	t.load.unpaced.Add(int64(size))
 }
+
+var errLogFull = fmt.Errorf("lsm: the log has no room for what was accepted before: %w", ErrNoSpace)
 
 // apply writes a batch and waits on w as far as the policy asks for.
 func (t *Tree) apply(batch []Record, sync bool, w *waiter) error {
@@ -119,6 +125,9 @@ func (t *Tree) apply(batch []Record, sync bool, w *waiter) error {
 	lazy := t.o.Sync.lazy && !sync
 	e := wal.Entry{Batch: batch, Sync: sync}
 	for {
+		if t.refusing.Load() {
+			return errLogFull
+		}
 		var err error
 		leads := false
 		if lazy {

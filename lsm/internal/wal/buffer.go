@@ -160,7 +160,7 @@ func (b *Buffer) append(e Entry, willing bool) (leads bool, err error) {
 	return leads, nil
 }
 
-// WaitRoom blocks on p until the buffer has been emptied or closed. Others may
+// WaitRoom blocks on p until the buffer has been emptied or closed, or Unpark. Others may
 // have filled it again by then.
 func (b *Buffer) WaitRoom(p *Parker) {
 	b.mu.Lock()
@@ -171,6 +171,15 @@ func (b *Buffer) WaitRoom(p *Parker) {
 	b.mu.parked = append(b.mu.parked, p)
 	b.mu.Unlock()
 	<-p.room
+}
+
+// Unpark has the writers that wait for room look again.
+func (b *Buffer) Unpark() {
+	b.mu.Lock()
+	parked := b.mu.parked
+	b.mu.parked = nil
+	b.mu.Unlock()
+	release(parked)
 }
 
 // Kick makes the running or next Wait return.
@@ -192,10 +201,8 @@ func (b *Buffer) Close(err error) {
 	if b.mu.err == nil {
 		b.mu.err = err
 	}
-	parked := b.mu.parked
-	b.mu.parked = nil
 	b.mu.Unlock()
-	release(parked)
+	b.Unpark()
 	b.Kick()
 }
 
