@@ -263,6 +263,8 @@ func TestIdentityWithoutData(t *testing.T) {
 		require.ErrorIs(t, err, kvstore.ErrCorrupt)
 		require.Contains(t, err.Error(), "put it back")
 	}
+	_, err = kvstore.Open(dir, &kvstore.Options{Cluster: "another"})
+	require.ErrorIs(t, err, kvstore.ErrIncompatible)
 	require.NoError(t, os.RemoveAll(data))
 	require.NoError(t, os.Rename(away, data))
 	db = open(t, dir, nil)

@@ -121,6 +121,9 @@ func (db *DB) inheritIdentity() error {
 	if err != nil || len(k.chain) == 0 || db.opts.NodeID != "" && db.opts.NodeID != k.id {
 		return nil
 	}
+	if k.cluster != db.opts.Cluster {
+		return fmt.Errorf("%w: %s says that this directory belongs to cluster %q, Options.Cluster is %q; use another directory", ErrIncompatible, name, k.cluster, db.opts.Cluster)
+	}
 	r := k.chain[len(k.chain)-1].Ring
 	switch members := len(r.Nodes()); {
 	case members <= 1 || r.N() <= 1:

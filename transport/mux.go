@@ -212,6 +212,9 @@ func (m *Mux) sweep() {
 	}
 	if !remain {
 		m.armed.Store(false)
+		m.mu.Lock()
+		peers = m.mu.order // there may be another one
+		m.mu.Unlock()
 		for _, p := range peers {
 			remain = remain || !p.calls.idle()
 		}
