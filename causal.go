@@ -256,7 +256,7 @@ func (db *DB) applyCausal(ctx context.Context, v *view, w *causalWrite, seen vcl
 	horizon := db.horizons.of(v).at(p)
 	late := defences.Late && (step.dot.Stamp <= horizon.Promised || horizon.Recorded != recorded)
 	if !late {
-		db.tree.Submit([]lsm.Record{rec}, func(err error) {
+		db.tree.SubmitHere([]lsm.Record{rec}, func(err error) {
 			unlock()
 			synced <- err
 		})

@@ -203,7 +203,7 @@ func (c *writeCall) submit(v *view, r lsm.Record, deadline time.Time) {
 	turn := c.db.horizons.passing.enter()
 	judgement := c.db.horizons.judge(v, &r, from)
 	if judgement == replica.Take {
-		c.db.tree.Submit(c.record[:], c.local)
+		c.db.tree.SubmitHere(c.record[:], c.local)
 	}
 	c.db.horizons.passing.leave(turn)
 	switch judgement {
@@ -324,7 +324,7 @@ func (c *writeCall) meet(rec replica.Record) error {
 	return err
 }
 
-// localDone takes the own log's answer; it runs on the log's goroutine.
+// localDone takes the own log's answer, on the log's goroutine or that of the caller.
 func (c *writeCall) localDone(err error) {
 	defer c.release()
 	if err == nil {

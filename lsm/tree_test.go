@@ -119,6 +119,12 @@ func TestSubmit(t *testing.T) {
 				requireGet(t, tree, key(i), string(key(i)))
 				require.Zero(t, batches[i][0].Newer)
 			}
+			here := make(chan error, 1)
+			d := vclock.Dot{Stamp: n + 1, Actor: 7}
+			tree.SubmitHere([]Record{{Token: Token(key(n)), Key: key(n), Kind: Value, Min: d, Max: d, Value: key(n)}}, func(err error) { here <- err })
+			require.True(t, !policy.lazy || len(here) == 1)
+			require.NoError(t, <-here)
+			requireGet(t, tree, key(n), string(key(n)))
 			old := vclock.Dot{Stamp: 1, Actor: 1}
 			late := []Record{{Token: Token(key(9)), Key: key(9), Kind: Tombstone, Min: old, Max: old}}
 			require.NoError(t, tree.ApplySync(late))
@@ -130,6 +136,9 @@ func TestSubmit(t *testing.T) {
 			require.Positive(t, groups)
 			called := false
 			tree.Submit(batches[0], func(err error) { called = errors.Is(err, ErrClosed) })
+			require.True(t, called)
+			called = false
+			tree.SubmitHere(batches[0], func(err error) { called = errors.Is(err, ErrClosed) })
 			require.True(t, called)
 		})
 	}

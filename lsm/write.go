@@ -113,6 +113,26 @@ func (t *Tree) Submit(batch []Record, done func(error)) {
 	t.load.unpaced.Add(int64(size))
 }
 
+// SubmitHere is Submit for whom it does not matter on which goroutine done is called:
+// under a lazy policy there is nothing to wait for, and done is called before it returns.
+func (t *Tree) SubmitHere(batch []Record, done func(error)) {
+	if !t.o.Sync.lazy {
+		t.Submit(batch, done)
+		return
+	}
+	size, err := t.check(batch)
+	switch {
+	case err != nil:
+	case t.refusing.Load():
+		err = errLogFull
+	default:
+		if err = t.appendLazy(wal.Entry{Batch: batch}); err == nil {
+			t.load.unpaced.Add(int64(size))
+		}
+	}
+	done(err)
+}
+
 var errLogFull = fmt.Errorf("lsm: the log has no room for what was accepted before: %w", ErrNoSpace)
 
 // apply writes a batch and waits on w as far as the policy asks for.
