@@ -72,6 +72,13 @@ func Holds(db *DB) (map[string]check.Holding, error) {
 	return all, nil
 }
 
+// HoldsOf gives what this node's own copy has of one key: the value, or siblings as
+// they are stored.
+func HoldsOf(db *DB, key string) ([]byte, error) {
+	rec, _, err := db.tree.Read([]byte(key))
+	return rec.Value, err
+}
+
 // UID is that of a node's directory: rounds go by it.
 func UID(db *DB) uint64 { return db.uid }
 

@@ -507,7 +507,8 @@ func TestSimUpdateTakenBack(t *testing.T) {
 
 // ownersOf gives the owners of a key as indexes of nodes, the first owner first.
 func ownersOf(c *kvtest.Cluster, key string) (owners []int) {
-	r := c.Node(0).DB().Ring()
+	up := slices.IndexFunc(c.Nodes(), (*kvtest.Node).Runs)
+	r := c.Node(up).DB().Ring()
 	for _, i := range r.Owners(r.Partition(ring.Token(key))) {
 		for _, n := range c.Nodes() {
 			if n.ID() == r.Nodes()[i].ID {

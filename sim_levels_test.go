@@ -1,10 +1,14 @@
 package kvstore_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -306,54 +310,266 @@ func TestSimTwoDataCentres(t *testing.T) {
 	})
 }
 
-// TestSimLossPatterns: of a write to three owners, each of the three requests and
-// of the three replies arrives or is lost, in all 64 combinations, with a
-// coordinator that owns the key and one that does not, plainly and causally. What
-// the call says is true: one that was not applied is never seen, one that was is
-// never gone (C12).
+// A fate is what happens to a request and to its reply on their way between a
+// coordinator and an owner.
+type fate int
+
+const (
+	arrives fate = iota
+	requestLost
+	replyLost
+	bothLost
+	requestLate // after the caller has given up
+	replyLate
+	refuses // the owner's clock is behind: to it the write comes from the future
+	fates
+)
+
+// TestSimLossPatterns: of a write to three owners each of the requests and of the
+// replies arrives, is lost or comes when nobody waits for it any more, or the owner
+// refuses, in all combinations; plainly and causally, with a coordinator that is no
+// owner and with each of the owners. A causal write that no owner coordinates is
+// handed to the first one, and the fates are those of that message and of what the
+// first owner sends.
+//
+// What the call says is true: one that was applied is at as many owners as the level
+// says, one that was not applied is nowhere, then or later, and an unknown one is
+// somewhere or not (C12).
 func TestSimLossPatterns(t *testing.T) {
-	outcomes := map[string]int{}
-	for pattern := range 64 {
-		for _, causal := range []bool{false, true} {
-			o := &kvtest.Options{Nodes: 4, Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = 500 * time.Millisecond }}
-			simulate(t, uint64(pattern+1), o, func(c *kvtest.Cluster) {
-				waitMembers(c, 4)
-				c.Settle()
-				key := keyOf(c.Node(3).DB(), "n0", "n1", "n2")
-				put(c, 0, key, 0)
-				var opts []kvstore.PutOption
-				if causal {
-					it, err := c.Node(0).Get(ctx, key)
-					require.NoError(c.T, err)
-					opts = append(opts, kvstore.Replaces(it.Version))
+	const maxRequest = 500 * time.Millisecond
+	for _, causal := range []bool{false, true} {
+		for place := range 4 { // of the coordinator among the owners; the last is none
+			t.Run(fmt.Sprint("causal ", causal, ", owner ", place), func(t *testing.T) {
+				var late [4][4]atomic.Bool
+				o := &kvtest.Options{Nodes: 4,
+					Configure: func(_ int, o *kvstore.Options) { o.MaxRequest = maxRequest },
+					Distance: func(from, to int) time.Duration {
+						if late[from][to].Load() {
+							return maxRequest + 200*time.Millisecond
+						}
+						return 0
+					},
 				}
-				for i := range 3 {
-					if pattern>>i&1 == 1 {
-						c.Cut(3, i)
+				outcomes := map[string]int{}
+				simulate(t, uint64(place+1), o, func(c *kvtest.Cluster) {
+					waitMembers(c, 4)
+					c.Settle()
+					next := keysLike(c, keyOf(c.Node(0).DB(), "n0", "n1", "n2"))
+					owners := ownersOf(c, next())
+					owners = append(owners, 3)
+					// links are those that have fates; the owner that coordinates has none.
+					var links [3][2]int
+					for i, owner := range owners[:3] {
+						links[i] = [2]int{owners[place], owner}
+						if causal && place == 3 && i > 0 {
+							links[i][0] = owners[0]
+						}
 					}
-					if pattern>>(3+i)&1 == 1 {
-						c.Cut(i, 3)
+					var absent []string
+					for pattern := range int(fates * fates * fates) {
+						var how [3]fate
+						for i, n := 0, pattern; i < 3; i, n = i+1, n/int(fates) {
+							how[i] = fate(n % int(fates))
+						}
+						if place < 3 && how[place] != arrives {
+							continue
+						}
+						for i, level := range []kvstore.Consistency{kvstore.One, kvstore.Quorum} {
+							need, key := i+1, next()
+							base, err := c.Node(0).Put(ctx, key, check.Value(key, 0, 80), kvstore.All)
+							require.NoError(c.T, err)
+							time.Sleep(10 * time.Millisecond) // the next stamp is above all that anybody has seen
+							opts := []kvstore.PutOption{level}
+							if causal {
+								opts = append(opts, kvstore.Replaces(base))
+							}
+							for i, l := range links {
+								to, from := l[1], l[0]
+								switch how[i] {
+								case requestLost:
+									c.Cut(from, to)
+								case replyLost:
+									c.Cut(to, from)
+								case bothLost:
+									c.Cut(from, to)
+									c.Cut(to, from)
+								case requestLate:
+									late[from][to].Store(true)
+								case replyLate:
+									late[to][from].Store(true)
+								case refuses:
+									c.Skew(to, -2*time.Second)
+								}
+							}
+							value := check.Value(key, 1, 80)
+							_, err = c.Node(owners[place]).Put(ctx, key, value, opts...)
+							outcome := kvstore.OutcomeOf(err)
+							atOnce := holders(c, key, value)
+							for i, l := range links {
+								late[l[0]][l[1]].Store(false)
+								late[l[1]][l[0]].Store(false)
+								if how[i] == refuses {
+									c.Skew(l[1], 0)
+								}
+							}
+							c.Heal()
+							time.Sleep(time.Second) // what is late arrives
+							after := holders(c, key, value)
+
+							acks := acknowledged(how, place, causal)
+							at := fmt.Sprintf("%v at %v: %v", how, level, err)
+							require.Equal(c.T, acks >= need, outcome == kvstore.Applied, at)
+							switch outcome {
+							case kvstore.Applied:
+								require.GreaterOrEqual(c.T, atOnce, need, at)
+							case kvstore.NotApplied:
+								require.Zero(c.T, atOnce+after, at)
+								absent = append(absent, key)
+							default:
+								outcomes[fmt.Sprint("somewhere ", after > 0)]++
+							}
+							outcomes[outcome.String()]++
+						}
 					}
-				}
-				_, err := c.Node(3).Put(ctx, key, check.Value(key, 1, 80), opts...)
-				outcomes[fmt.Sprint(causal, " ", kvstore.OutcomeOf(err))]++
-				reached := 0
-				for i := range 3 {
-					if pattern>>i&1 == 0 && pattern>>(3+i)&1 == 0 {
-						reached++
+					c.Check()
+					for _, key := range absent {
+						require.Zero(c.T, holders(c, key, check.Value(key, 1, 80)))
 					}
+				})
+				t.Log(outcomes)
+				require.NotZero(t, outcomes["applied"])
+				require.NotZero(t, outcomes["unknown"])
+				require.NotZero(t, outcomes["somewhere true"])
+				if place == 3 { // an owner has stored it before it hears of the others
+					require.NotZero(t, outcomes["not applied"])
+					require.NotZero(t, outcomes["somewhere false"])
 				}
-				if !causal {
-					require.Equal(c.T, reached >= 2, err == nil, "%v", err)
-				}
-				c.Heal()
-				c.Check()
 			})
 		}
 	}
-	t.Log(outcomes)
-	require.NotZero(t, outcomes["false applied"])
-	require.NotZero(t, outcomes["false unknown"])
-	require.NotZero(t, outcomes["true applied"])
-	require.NotZero(t, outcomes["true unknown"])
+}
+
+// acknowledged is how many owners acknowledge a write of TestSimLossPatterns.
+func acknowledged(how [3]fate, place int, causal bool) (n int) {
+	handed := causal && place == 3
+	switch {
+	case handed && how[0] == refuses: // the next one that does not takes it, with good links
+		for _, f := range how {
+			if f != refuses {
+				n++
+			}
+		}
+		return n
+	case handed && how[0] != arrives:
+		return 0
+	}
+	for _, f := range how {
+		if f == arrives {
+			n++
+		}
+	}
+	return n
+}
+
+// keysLike gives one key after the other that has the same owners as a given one, in
+// the same order.
+func keysLike(c *kvtest.Cluster, key string) (next func() string) {
+	owners, i := ownersOf(c, key), 0
+	return func() string {
+		for {
+			i++
+			if k := fmt.Sprint("like", i); slices.Equal(owners, ownersOf(c, k)) {
+				return k
+			}
+		}
+	}
+}
+
+// holders counts the running nodes whose own copy of key has a value.
+func holders(c *kvtest.Cluster, key string, value []byte) (n int) {
+	c.T.Helper()
+	for _, node := range c.Nodes() {
+		if db := node.DB(); db != nil {
+			held, err := kvstore.HoldsOf(db, key)
+			require.NoError(c.T, err)
+			if bytes.Contains(held, value) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TestSimNotApplied: a write that too few owners are there for, or that cannot be,
+// was not applied, through any node, and nobody ever sees it; with enough of them it
+// is applied.
+func TestSimNotApplied(t *testing.T) {
+	for away := 1; away < 8; away++ {
+		t.Run(fmt.Sprintf("away %03b", away), func(t *testing.T) {
+			outcomes := map[kvstore.Outcome]int{}
+			simulate(t, uint64(away), &kvtest.Options{Nodes: 4}, func(c *kvtest.Cluster) {
+				waitMembers(c, 4)
+				c.Settle()
+				next := keysLike(c, keyOf(c.Node(0).DB(), "n0", "n1", "n2"))
+				var there []int
+				for i, owner := range ownersOf(c, next()) {
+					if away>>i&1 == 1 {
+						c.Crash(owner)
+					} else {
+						there = append(there, owner)
+					}
+				}
+				time.Sleep(20 * time.Second) // until they are taken for dead
+				over, cancel := context.WithCancel(ctx)
+				cancel()
+				absent := map[string][]byte{}
+				for _, node := range append(there, 3) {
+					for _, causal := range []bool{false, true} {
+						for _, tt := range []struct {
+							ctx   context.Context
+							need  int
+							level kvstore.Consistency
+							size  int
+							err   error
+						}{
+							{ctx, 1, kvstore.One, 80, kvstore.ErrUnavailable},
+							{ctx, 2, kvstore.Quorum, 80, kvstore.ErrUnavailable},
+							{ctx, 3, kvstore.All, 80, kvstore.ErrUnavailable},
+							{ctx, 4, kvstore.AtLeast(4), 80, kvstore.ErrInvalid},
+							{ctx, 4, kvstore.One, 2 << 20, kvstore.ErrValueTooLarge},
+							{over, 4, kvstore.One, 80, context.Canceled},
+						} {
+							key := next()
+							value, opts := check.Value(key, 1, tt.size), []kvstore.PutOption{tt.level}
+							if causal {
+								opts = append(opts, kvstore.Replaces(kvstore.Version{}))
+							}
+							_, err := c.Node(node).Put(tt.ctx, key, value, opts...)
+							outcomes[kvstore.OutcomeOf(err)]++
+							if len(there) >= tt.need {
+								require.NoError(c.T, err)
+								require.GreaterOrEqual(c.T, holders(c, key, value), tt.need)
+								continue
+							}
+							require.ErrorIs(c.T, err, tt.err)
+							require.Equal(c.T, kvstore.NotApplied, kvstore.OutcomeOf(err), "%v", err)
+							absent[key] = value
+						}
+					}
+				}
+				for i, n := range c.Nodes() {
+					if !n.Runs() {
+						c.Restart(i)
+					}
+				}
+				c.Check()
+				converge(c, 2*time.Minute)
+				for key, value := range absent {
+					require.Zero(c.T, holders(c, key, value))
+				}
+			})
+			t.Log(outcomes)
+			require.Zero(t, outcomes[kvstore.Unknown])
+		})
+	}
 }
