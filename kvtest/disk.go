@@ -21,6 +21,9 @@ func (c *Cluster) SlowDisk(i int, d time.Duration) { c.nodes[i].slow.Store(int64
 
 // operate lets a disk operation take its time, or fail when the power is off.
 func (n *Node) operate(op vfs.Op, b *boot) error {
+	if op.Kind.Changes() {
+		b.step()
+	}
 	if op.Kind.Changes() && !b.dead.Load() {
 		n.c.trace.add(n.c.Now(), "disk %s %v %s %s %d %d", n.name, op.Kind, op.Name, op.To, op.Off, op.Len)
 		if op.Kind.Syncs() {

@@ -27,7 +27,9 @@ func (c *Cluster) Heal() { c.net.Heal() }
 // fate decides about the n-th message of a link.
 func (c *Cluster) fate(l transport.Link, n uint64) transport.Fate {
 	from, to := c.named(l.From), c.named(l.To)
-	if from.last.Load().dead.Load() { // nobody hears what is left of the process
+	b := from.last.Load()
+	b.step()
+	if b.dead.Load() { // nobody hears what is left of the process
 		return transport.Fate{Drop: true}
 	}
 	f := transport.Chances{Seed: c.Seed, Drop: c.o.Loss, Duplicate: c.o.Duplicate, MinDelay: c.o.MinDelay, MaxDelay: c.o.MaxDelay}.Fate(l, n)

@@ -53,6 +53,17 @@ type boot struct {
 	crash   context.CancelFunc
 	ended   chan struct{} // closed when nothing of it is left
 	net     endpoint
+
+	left atomic.Int64  // steps before CrashAt cuts the power, this one included; 0 is never
+	off  chan struct{} // closed then
+}
+
+// step counts a message, or a change of the disk, that is about to happen.
+func (b *boot) step() {
+	if b.left.Load() > 0 && b.left.Add(-1) == 0 {
+		b.dead.Store(true)
+		close(b.off)
+	}
 }
 
 // An endpoint is a transport that keeps hold of what it opened.
@@ -156,6 +167,17 @@ func (c *Cluster) Crash(i int) {
 		}
 		_ = b.db.Close()
 	}()
+}
+
+// CrashAt cuts the power of node i in the place of its n-th step from now on, the first
+// being 1, and closes off then. Each message that it sends is a step, and so is each
+// change or sync of its disk. Call Crash next, which does the rest.
+func (c *Cluster) CrashAt(i, n int) (off <-chan struct{}) {
+	c.T.Helper()
+	b := c.running(i)
+	b.off = make(chan struct{})
+	b.left.Store(int64(n))
+	return b.off
 }
 
 // running gives node i's present boot.
