@@ -169,23 +169,46 @@ func TestSimRoundsBesideDamage(t *testing.T) {
 }
 
 // TestSimAwayForAYear: a node that was away for a year, without hints for it, brings
-// nothing back that was deleted meanwhile, whatever was purged when.
+// nothing back that was deleted meanwhile, whatever was purged when. The others live
+// through the year, write and delete: each day is 12 seconds, and then their clocks
+// are put forward to the next one.
 func TestSimAwayForAYear(t *testing.T) {
+	const days, day = 365, 24 * time.Hour
 	off(t, &kvstore.Defences.Hints)
 	simulate(t, 1, nil, func(c *kvtest.Cluster) {
+		waitMembers(c, 3)
+		c.Settle()
+		for i := range days {
+			put(c, i%3, fmt.Sprint("day", i), i)
+		}
 		deleted := deleteAll(c, 100, 2)
-		time.Sleep(twoRounds)
-		require.NotZero(c.T, tombstones(c))
-		c.Stop(0)
-		c.Stop(1)
-		time.Sleep(365 * 24 * time.Hour)
-		c.Restart(0)
-		c.Restart(1)
-		time.Sleep(twoRounds)
-		require.NotZero(c.T, tombstones(c))
+		for i := range days {
+			for n := range 2 {
+				c.Skew(n, day*time.Duration(i+1))
+			}
+			time.Sleep(12*time.Second + 41)
+			deleted = append(deleted, fmt.Sprint("day", i))
+			require.NoError(c.T, c.Node(i%2).Delete(ctx, fmt.Sprint("day", i)))
+			put(c, i%2, fmt.Sprint("written", i), i)
+			if i%10 > 0 {
+				deleted = append(deleted, fmt.Sprint("written", i-1)) // which the node never saw
+				require.NoError(c.T, c.Node(i%2).Delete(ctx, fmt.Sprint("written", i-1)))
+			}
+			if i%50 == 0 {
+				require.Equal(c.T, 2*len(deleted), tombstones(c))
+			}
+		}
+		c.Skew(2, days*day)
 		c.Restart(2)
 		c.Settle()
 		require.Zero(c.T, tombstonesWhile(c, deleted))
+		for i := range 100 {
+			get(c, i%3, fmt.Sprint("kept", i), i, kvstore.All)
+		}
+		for i := 9; i < days; i += 10 {
+			get(c, i%3, fmt.Sprint("written", i), i, kvstore.All)
+		}
+		require.Empty(c.T, apart(c, check.Purged))
 	})
 }
 
