@@ -107,7 +107,7 @@ func (db *DB) forward(ctx context.Context, v *view, t *target, w *causalWrite, d
 	if p.Status != replica.OK {
 		return causalResult{}, epoch, refused(statusError(p.Status))
 	}
-	if !p.Unknown {
+	if p.Fault != replica.NoFault && !p.Unknown {
 		qe.outcome = NotApplied
 	}
 	out, err := db.forwarded(w, &p, &qe, t)

@@ -214,3 +214,29 @@ func TestSimRestampFails(t *testing.T) {
 		c.Check()
 	})
 }
+
+// TestSimForwardedAhead: a causal write that is handed to an owner whose clock is far
+// ahead of the node's own is applied; the node, which refuses the stamp, does not call
+// that nothing.
+func TestSimForwardedAhead(t *testing.T) {
+	simulate(t, 1, &kvtest.Options{Nodes: 4}, func(c *kvtest.Cluster) {
+		waitMembers(c, 4)
+		c.Settle()
+		key := keyOf(c.Node(3).DB(), "n0", "n1", "n2")
+		base := put(c, 0, key, 0)
+		c.Skew(3, -300*time.Millisecond)
+		for i := range 3 {
+			c.Skew(i, 300*time.Millisecond)
+		}
+		time.Sleep(time.Millisecond)
+		_, err := c.Node(3).Put(ctx, key, check.Value(key, 1, 80), kvstore.Replaces(base))
+		require.ErrorContains(c.T, err, kvstore.ErrClockSkew.Error())
+		require.Equal(c.T, kvstore.Unknown, kvstore.OutcomeOf(err), "%v", err)
+		get(c, 0, key, 1)
+		for i := range 4 {
+			c.Skew(i, 0)
+		}
+		time.Sleep(noticeClock)
+		c.Check()
+	})
+}
