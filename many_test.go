@@ -79,15 +79,26 @@ func TestBatches(t *testing.T) {
 			value[0] = '?' // copied
 		}
 		require.Equal(t, 300, b.Len())
+		restamps, before := dbs[round%3].Metrics().Restamps, served(dbs)
 		require.NoError(t, dbs[round%3].Apply(ctx, &b, kvstore.All)) // nothing is on its way when messages are counted
+		for i, n := range served(dbs) {
+			want := before[i] + 1
+			if i == round%3 {
+				want-- // its own share needs none
+			}
+			require.Equal(t, want, n, "messages to node %d", i)
+		}
+		require.Equal(t, restamps, dbs[round%3].Metrics().Restamps, "none was sent again")
 		var keys []string
 		for i := range 500 {
 			keys = append(keys, fmt.Sprint("key", (i*7)%500))
 		}
-		before := served(dbs)
+		before = served(dbs)
 		items, err := dbs[(round+1)%3].GetMany(ctx, keys)
 		require.NoError(t, err)
-		require.LessOrEqual(t, served(dbs)-before, uint64(2), "messages")
+		for i, n := range served(dbs) {
+			require.LessOrEqual(t, n, before[i]+1, "messages to node %d", i)
+		}
 		require.Len(t, items, len(keys))
 		for i, it := range items {
 			require.Equal(t, keys[i], it.Key)
@@ -107,10 +118,10 @@ func TestBatches(t *testing.T) {
 	require.Empty(t, items)
 }
 
-// served counts the messages of reads for many keys that nodes got.
-func served(dbs []*kvstore.DB) (n uint64) {
+// served counts the messages that read or wrote many keys, by the node that got them.
+func served(dbs []*kvstore.DB) (n []uint64) {
 	for _, db := range dbs {
-		n += db.Metrics().ServedBatches
+		n = append(n, db.Metrics().ServedBatches)
 	}
 	return n
 }
@@ -266,6 +277,70 @@ func TestSimScan(t *testing.T) {
 			c.Crash(3)
 			scan(1)
 			c.Restart(3)
+			c.Check()
+		})
+	})
+}
+
+// TestSimScanRestarts: a scan in parts, through one node after the other, while the node
+// that scans or another one crashes or is closed in the middle of a part, and starts
+// again. It gives each key once, in the order of tokens, though values change meanwhile.
+func TestSimScanRestarts(t *testing.T) {
+	few(t, 3, func(t *testing.T, seed uint64) {
+		simulate(t, seed, nil, func(c *kvtest.Cluster) {
+			waitMembers(c, 3)
+			c.Settle()
+			const keys = 3000 // several pages
+			want := map[string]bool{}
+			for i := range keys {
+				key := fmt.Sprint("key", i)
+				put(c, i%3, key, i)
+				if want[key] = true; i%5 == 0 {
+					require.NoError(c.T, c.Node(i%3).Delete(ctx, key))
+					delete(want, key)
+				}
+			}
+			var cursor kvstore.Cursor
+			var got []string
+			failed := 0
+			for part := 0; ; part++ {
+				n, down := 0, (part+part/3)%3 // the one that scans at times
+				for it, err := range c.Node(part%3).Scan(ctx, cursor) {
+					if err != nil {
+						require.Equal(c.T, part%3, down, "%v", err)
+						failed++
+						break
+					}
+					got = append(got, it.Key)
+					cursor = it.Cursor()
+					if n++; n == 50 {
+						if part%2 == 0 {
+							c.Crash(down)
+						} else {
+							c.Stop(down)
+						}
+					}
+					if n == 400 && down != part%3 {
+						break
+					}
+				}
+				if n == 0 {
+					break
+				}
+				if !c.Node(down).Runs() {
+					c.Restart(down)
+				}
+				c.Settle()
+				put(c, part%3, got[0], keys+part)
+				put(c, part%3, got[len(got)-1], keys+part)
+			}
+			require.NotZero(c.T, failed)
+			require.Len(c.T, got, len(want))
+			for i, key := range got {
+				require.True(c.T, want[key], "%s is deleted, or comes again", key)
+				require.True(c.T, i == 0 || ring.Token(got[i-1]) <= ring.Token(key))
+				delete(want, key)
+			}
 			c.Check()
 		})
 	})
