@@ -197,7 +197,7 @@ func (e *QuorumError) Error() string {
 	}
 	switch {
 	case e.Required == 0 && e.outcome == Unknown && !e.reads():
-		b.WriteString("handed to an owner that did not answer")
+		b.WriteString("handed to an owner, no usable answer came")
 	case e.Required == 0:
 		b.WriteString("over before anything was sent")
 	default:
