@@ -144,13 +144,14 @@ func (v Violation) String() string {
 	return fmt.Sprintf("%s: %v\n\t%s", v.Rule, v.Op, v.Why)
 }
 
-// All runs the checkers of histories, K1, K2, K3, K6 and K7. final are reads of every key after all faults were
+// All runs the checkers of histories, K1 to K4, K6 and K7. final are reads of every key after all faults were
 // healed and all calls of the history had ended.
 func All(history, final []Op) []Violation {
 	all := append(append([]Op(nil), history...), final...)
 	v := Durability(history, final)
 	v = append(v, Dominance(all)...)
 	v = append(v, Sessions(all)...)
+	v = append(v, Linearizability(all)...)
 	v = append(v, Integrity(all)...)
 	return append(v, Outcomes(all)...)
 }
