@@ -25,6 +25,9 @@ type Cluster struct {
 	nodes []*Node
 	trace trace
 
+	storms uint64 // so far
+	faults map[string]uint64
+
 	history struct {
 		sync.Mutex
 		ops []Op
@@ -42,7 +45,7 @@ type Cluster struct {
 // Inside the scenario use c.T, not t: it belongs to the bubble.
 func Run(t *testing.T, seed uint64, o *Options, scenario func(c *Cluster)) {
 	t.Helper()
-	c := &Cluster{Seed: seed, o: o.withDefaults()}
+	c := &Cluster{Seed: seed, o: o.withDefaults(), faults: map[string]uint64{}}
 	c.trace.keep = c.o.keepTrace
 	defer oneThread()()
 	defer c.watch(t.Name())()
