@@ -3,6 +3,7 @@ package kvstore_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -19,7 +20,10 @@ func TestMain(m *testing.M) {
 	if child() {
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		tellSimulated()
+		os.Exit(code)
+	}))
 }
 
 var ctx = context.Background()

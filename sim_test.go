@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,9 +31,8 @@ func simulate(t *testing.T, seed uint64, o *kvtest.Options, scenario func(c *kvt
 		t.Skip("a simulation")
 	}
 	kvtest.Run(t, seed, o, func(c *kvtest.Cluster) {
+		defer func() { simulated(t, c) }()
 		scenario(c)
-		simulated.calls.Add(int64(len(c.History())))
-		simulated.time.Add(int64(c.Now()))
 	})
 }
 
@@ -45,8 +46,53 @@ func few(t *testing.T, n int, test func(t *testing.T, seed uint64)) {
 	}
 }
 
-// simulated is what the scenarios so far add up to.
-var simulated struct{ calls, time atomic.Int64 }
+// A ran is what the runs of one scenario add up to.
+type ran struct {
+	scenario      string // the test's name
+	seeds, failed int
+	calls         int
+	virtual       time.Duration
+}
+
+// rans are those of all scenarios so far, in their order.
+var rans struct {
+	sync.Mutex
+	all []ran
+}
+
+// simulated takes in a run that ends.
+func simulated(t *testing.T, c *kvtest.Cluster) {
+	name, _, _ := strings.Cut(t.Name(), "/")
+	rans.Lock()
+	defer rans.Unlock()
+	i := slices.IndexFunc(rans.all, func(r ran) bool { return r.scenario == name })
+	if i < 0 {
+		i = len(rans.all)
+		rans.all = append(rans.all, ran{scenario: name})
+	}
+	r := &rans.all[i]
+	r.seeds++
+	r.calls += len(c.History())
+	r.virtual += c.Now()
+	if c.T.Failed() {
+		r.failed++
+	}
+}
+
+// tellSimulated prints what was simulated, if tests print at all.
+func tellSimulated() {
+	if !testing.Verbose() || len(rans.all) == 0 {
+		return
+	}
+	sum := ran{scenario: "all"}
+	fmt.Printf("%-32s %6s %8s %14s %s\n", "scenario", "seeds", "calls", "virtual time", "seeds with violations")
+	for _, r := range rans.all {
+		sum.seeds, sum.failed, sum.calls, sum.virtual = sum.seeds+r.seeds, sum.failed+r.failed, sum.calls+r.calls, sum.virtual+r.virtual
+	}
+	for _, r := range append(rans.all, sum) {
+		fmt.Printf("%-32s %6d %8d %14v %d\n", r.scenario, r.seeds, r.calls, r.virtual.Round(time.Second), r.failed)
+	}
+}
 
 // put stores a value that tells its key and number, at Quorum, without an error.
 func put(c *kvtest.Cluster, node int, key string, id int) kvstore.Version {
@@ -78,22 +124,36 @@ type crowd struct {
 	keys  int
 	// first is the number of the first client: they differ between crowds.
 	first int
+	turns int           // how often the clients have come
 	think time.Duration // on average between calls
 	// sloppy lets writes count hints.
 	sloppy bool
+	// alone gives each client a key that only it writes, and others read.
+	alone bool
 }
 
-// start lets n clients begin.
+// start lets n clients begin. It may be called again when they are gone.
 func (w *crowd) start(n int) {
+	w.gone.Store(false)
+	turn := w.turns
+	w.turns++
 	for client := w.first; client < w.first+n; client++ {
 		w.clients.Go(func() {
-			draw := rand.New(rand.NewPCG(w.c.Seed, uint64(client)))
+			draw := rand.New(rand.NewPCG(w.c.Seed, uint64(turn)<<32|uint64(client)))
 			ctx := kvtest.WithClient(ctx, client)
-			for i := 0; !w.gone.Load(); i++ {
+			doubt := turn > 0 // what the client's own key has
+			for i := turn << 16; !w.gone.Load(); i++ {
 				time.Sleep(time.Duration(draw.ExpFloat64() * float64(w.think)))
 				node := w.c.Node(w.nodes[draw.IntN(len(w.nodes))])
-				key := fmt.Sprint("key", draw.IntN(w.keys))
-				kind, err := w.call(ctx, draw, node, key, client<<20|i)
+				key, owner := fmt.Sprint("key", draw.IntN(w.keys)), -1
+				if w.alone && draw.IntN(4) == 0 {
+					owner = w.first + draw.IntN(n)
+					key = fmt.Sprint("own", owner)
+				}
+				kind, err := w.call(ctx, draw, node, key, client<<20|i, owner < 0 || owner == client && !doubt)
+				if owner == client {
+					doubt = err != nil && (doubt || kvstore.OutcomeOf(err) == kvstore.Unknown)
+				}
 				if err != nil {
 					w.failed[kind].Add(1)
 				} else {
@@ -104,14 +164,14 @@ func (w *crowd) start(n int) {
 	}
 }
 
-func (w *crowd) call(ctx context.Context, draw *rand.Rand, n *kvtest.Node, key string, id int) (kind check.Kind, err error) {
+func (w *crowd) call(ctx context.Context, draw *rand.Rand, n *kvtest.Node, key string, id int, writes bool) (kind check.Kind, err error) {
 	if draw.IntN(4) == 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(draw.Int64N(int64(500*time.Millisecond))))
 		defer cancel()
 	}
 	switch p := draw.IntN(100); {
-	case p < 45:
+	case p < 45 || !writes:
 		kind = check.Get
 		if _, err = n.Get(ctx, key); errors.Is(err, kvstore.ErrNotFound) {
 			err = nil // no value is an answer too
