@@ -28,6 +28,7 @@ var (
 	errUncertain  = errors.New("may or may not have it: its log failed")
 	errBehind     = errors.New("promised the other owners that nothing so old will follow")
 	errDown       = errors.New("dead or not reachable")
+	errOlder      = errors.New("an older version, which does not know the question")
 	errTurn       = errors.New("earlier updates of the key through this node were not over")
 )
 

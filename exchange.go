@@ -786,6 +786,13 @@ func (x *exchanges) waiting() int {
 	return len(x.mu.needs)
 }
 
+// needed reports whether a partition is in need.
+func (x *exchanges) needed(p uint32) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.mu.needs[p] > 0
+}
+
 // loop runs until db.stop closes.
 func (x *exchanges) loop() {
 	x.rota = replica.NewRota(now().Add(x.db.offset()))

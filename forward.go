@@ -64,6 +64,12 @@ func (r *roundTrip) Complete(_ uint64, body []byte, err error) {
 	r.done <- struct{}{}
 }
 
+// fail takes the reason why nothing was sent.
+func (r *roundTrip) fail(err error) {
+	r.err = err
+	r.done <- struct{}{}
+}
+
 // forward lets owner t coordinate w. It gives the newest epoch that was heard of,
 // if that is above epoch.
 func (db *DB) forward(ctx context.Context, v *view, t *target, w *causalWrite, deadline time.Time, epoch uint64) (causalResult, uint64, error) {

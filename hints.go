@@ -646,6 +646,12 @@ func (h *hints) stampOf(key []byte) uint64 {
 	return old.Max.Stamp
 }
 
+// stored reports whether there is a hint or a mark under a key in the system key space.
+func (h *hints) stored(key []byte) bool {
+	rec, ok, err := h.db.tree.ReadToken(spreadToken(key), key)
+	return err == nil && ok && rec.Kind == lsm.Value
+}
+
 // send sends the next batch for a target, marks first.
 func (h *hints) send(target uint64, credit int) bool {
 	v := h.db.view.Load()

@@ -32,7 +32,7 @@ func (db *DB) handle(r *transport.Request) {
 		return
 	}
 	switch r.Op {
-	case replica.OpWrite, replica.OpRead, replica.OpCausal, replica.OpForward, replica.OpReadMany, replica.OpWriteMany, replica.OpScan, replica.OpHint, replica.OpBatch, replica.OpNeeds, replica.OpExchange, replica.OpRound:
+	case replica.OpWrite, replica.OpRead, replica.OpCausal, replica.OpForward, replica.OpReadMany, replica.OpWriteMany, replica.OpScan, replica.OpHint, replica.OpBatch, replica.OpNeeds, replica.OpExchange, replica.OpRound, replica.OpExplain:
 		s := served{op: r.Op, body: r.Body, deadline: r.Deadline, from: r.From.Addr, to: r.Responder}
 		if limit := now().Add(db.opts.MaxRequest); limit.Before(s.deadline) {
 			s.deadline = limit
@@ -71,6 +71,8 @@ func (db *DB) serve(s served) {
 		db.serveExchange(s)
 	case replica.OpRound:
 		db.serveRound(s)
+	case replica.OpExplain:
+		db.serveExplain(s)
 	default:
 		db.serveRead(s)
 	}

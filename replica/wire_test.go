@@ -151,6 +151,8 @@ func FuzzDecode(f *testing.F) {
 	a := replica.CausalReply{Held: q.Record}
 	head, _ = a.AppendHead(nil)
 	f.Add(append(head, "value"...))
+	e := replica.ExplainReply{Owner: true, Horizon: replica.Horizon{Promised: 2, Recorded: 1}, Missed: []replica.Missed{{Owner: 3, Hint: true}, {Owner: 4, Mark: true}}}
+	f.Add(e.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if q, err := replica.DecodeCausal(b); err == nil {
 			enc, err := q.AppendHead(nil)
@@ -161,6 +163,9 @@ func FuzzDecode(f *testing.F) {
 			enc, err := p.AppendHead(nil)
 			require.NoError(t, err)
 			require.Equal(t, b, append(enc, p.Held.Value...))
+		}
+		if p, err := replica.DecodeExplainReply(b); err == nil && p.Status == replica.OK {
+			require.Equal(t, b, p.Append(nil))
 		}
 		if q, err := replica.DecodeRead(b); err == nil {
 			require.Equal(t, b, q.AppendRead(nil))
