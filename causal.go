@@ -236,6 +236,10 @@ func (db *DB) applyCausal(ctx context.Context, v *view, w *causalWrite, seen vcl
 		if unlock, err = db.keys.lock(ctx, w.key, deadline); err != nil {
 			return causalStep{}, err
 		}
+		if db.expired(deadline) { // both came at once
+			unlock()
+			return causalStep{}, ErrTimeout
+		}
 	}
 	p := v.ring.Partition(ring.Token(w.key))
 	recorded := db.horizons.of(v).at(p).Recorded

@@ -31,6 +31,8 @@ type defenceSet struct {
 	CountedRoom, HintFloor bool
 	// Exchange between owners (I3).
 	Exchange bool
+	// Expiry: what waits for its turn is not begun when nobody waits for it any more.
+	Expiry bool
 	// Yield: hints and exchanges go slower while clients' writes are slow.
 	Yield bool
 	// Rounds, so that tombstones go: with all owners, who merge before they record a
@@ -63,7 +65,7 @@ var defences = defenceSet{
 	Fence:       true,
 	Hints:       true, HintJoin: true, HintLoad: true, HintStamps: true, HintAck: true,
 	CountedRoom: true, HintFloor: true,
-	Exchange: true, Yield: true,
+	Exchange: true, Expiry: true, Yield: true,
 	Rounds: true, AllOwners: true, Merge: true, Purge: true, Promise: true, Late: true, ForgottenBase: true,
 	Incomplete: true, HealQuorum: true, HealPromise: true, HealDrop: true, OldCopy: true,
 	Inherit: true, Bar: true, OneHeir: true,

@@ -49,14 +49,18 @@ func (l *keyLocks) lock(ctx context.Context, key string, deadline time.Time) (un
 		return unlock, nil
 	default:
 	}
-	timeout := time.NewTimer(deadline.Sub(now()))
-	defer timeout.Stop()
+	var timeout <-chan time.Time
+	if defences.Expiry {
+		timer := time.NewTimer(deadline.Sub(now()))
+		defer timer.Stop()
+		timeout = timer.C
+	}
 	select {
 	case k.held <- struct{}{}:
 		return unlock, nil
 	case <-ctx.Done():
 		err = contextError(ctx)
-	case <-timeout.C:
+	case <-timeout:
 		err = ErrTimeout
 	}
 	l.leave(key, k)

@@ -24,6 +24,7 @@ type counters struct {
 	updates, reruns             atomic.Uint64
 	servedBatches               atomic.Uint64
 	servedDigests, digestMisses atomic.Uint64
+	expired                     atomic.Uint64
 
 	exchanges, failedExchanges       atomic.Uint64
 	exchangeBytes, exchangeTokens    atomic.Uint64
@@ -69,6 +70,8 @@ type Metrics struct {
 	ServedDigests, DigestMisses uint64
 	// ServedBatches are messages of others that read or wrote several keys.
 	ServedBatches uint64
+	// Expired were not begun when their turn came: nobody waited for them any more.
+	Expired uint64
 	// ServedRecords came in batches: hints, and what exchanges found missing.
 	ServedRecords uint64
 	// HintsKept were stored for nodes that missed a write, HintsDelivered have
@@ -112,7 +115,7 @@ func (db *DB) Metrics() Metrics {
 		HintsKept: c.hintsKept.Load(), HintsDelivered: c.hintsDelivered.Load(), HintsRefused: c.hintsRefused.Load(), HintsDropped: c.hintsDropped.Load(),
 		HintsCounted: c.hintsCounted.Load(),
 		Updates:      c.updates.Load(), Reruns: c.reruns.Load(), Forwards: c.forwards.Load(), ServedForwards: c.forwarded.Load(), ServedBatches: c.servedBatches.Load(),
-		ServedDigests: c.servedDigests.Load(), DigestMisses: c.digestMisses.Load(),
+		ServedDigests: c.servedDigests.Load(), DigestMisses: c.digestMisses.Load(), Expired: c.expired.Load(),
 		Engine: db.tree.Metrics(),
 	}
 	m.Exchanges, m.FailedExchanges, m.ExchangeBytes = c.exchanges.Load(), c.failedExchanges.Load(), c.exchangeBytes.Load()
@@ -144,8 +147,8 @@ func (m Metrics) String() string {
 	fmt.Fprintf(&b, "  made     %12d %12d %12d %12d\n", m.Gets, m.Puts, m.Deletes, m.Updates)
 	fmt.Fprintf(&b, "  failed   %12d %12d\n", m.FailedGets, m.FailedWrites)
 	fmt.Fprintf(&b, "  served   %12d %12d\n", m.ServedReads, m.ServedWrites)
-	fmt.Fprintf(&b, "  restamps %d, write-backs %d, spare reads %d, reruns %d, forwarded %d, for others %d\n",
-		m.Restamps, m.WriteBacks, m.SpareReads, m.Reruns, m.Forwards, m.ServedForwards)
+	fmt.Fprintf(&b, "  restamps %d, write-backs %d, spare reads %d, reruns %d, forwarded %d, for others %d, expired %d\n",
+		m.Restamps, m.WriteBacks, m.SpareReads, m.Reruns, m.Forwards, m.ServedForwards, m.Expired)
 	fmt.Fprintf(&b, "  hints    %d kept, %d delivered, %d refused, %d dropped, %d pending with %d bytes\n",
 		m.HintsKept, m.HintsDelivered, m.HintsRefused, m.HintsDropped, m.PendingHints, m.PendingHintBytes)
 	fmt.Fprintf(&b, "  exchanges %d (%d failed), %d bytes, %d tokens differed, %d records sent, %d received, %d partitions in need\n",

@@ -119,8 +119,8 @@ func (db *DB) admitNode(q *replica.Request, s served) *view {
 		db.refuse(s.to, replica.NotReady)
 		return nil
 	}
-	if now().After(s.deadline) {
-		db.refuse(s.to, replica.Overloaded) // nobody waits for it any more
+	if db.expired(s.deadline) {
+		db.refuse(s.to, replica.Overloaded)
 		return nil
 	}
 	if db.heedStamp(q.Stamp) != nil {
@@ -136,6 +136,15 @@ func (db *DB) admitNode(q *replica.Request, s served) *view {
 		return nil
 	}
 	return v
+}
+
+// expired reports whether nobody waits any more for a call whose turn has come.
+func (db *DB) expired(deadline time.Time) bool {
+	if !defences.Expiry || !now().After(deadline) {
+		return false
+	}
+	db.metrics.expired.Add(1)
+	return true
 }
 
 // catchUp does a request again once this node knows the epoch that it named.
@@ -336,6 +345,10 @@ func (db *DB) serveRead(s served) {
 	digest := q.Digest
 	key := append([]byte(nil), q.Key...)
 	read := func() {
+		if db.expired(s.deadline) {
+			db.refuse(s.to, replica.Overloaded)
+			return
+		}
 		horizon := db.horizons.covers(token)
 		rec, found, err := db.tree.ReadToken(token, key)
 		if err != nil {

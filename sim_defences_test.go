@@ -73,6 +73,7 @@ func seededBugs() []seededBug {
 		{name: "hints are forgotten over a restart", find: missed, off: &d.HintLoad, backups: hintsAlone, rule: "K5", seed: 9},
 		{name: "what came meanwhile counts as delivered", find: hintRace, off: &d.HintStamps, backups: hintsAlone, rule: "K5", seed: 3},
 		{name: "hints that failed count as delivered", find: hintLoss, off: &d.HintAck, backups: hintsAlone, rule: "K5", seed: 5},
+		{name: "what nobody waits for is done", find: queued, off: &d.Expiry, rule: "K8", seed: 1},
 		{name: "no exchange", find: behind, off: &d.Exchange, backups: []*bool{&d.Hints, &d.Rounds}, rule: "K5", seed: 1},
 		{name: "no rounds", find: awhileAway, off: &d.Rounds, rule: "K5", seed: 1},
 		{name: "rounds without those who are away", find: awhileAway, off: &d.AllOwners, backups: roundsAlone, rule: "K1", seed: 2},
