@@ -20,6 +20,15 @@ import (
 // Defences are for the simulations to switch off.
 var Defences = &defences
 
+// Bounds of the queues of a node.
+const (
+	MaxInFlight   = maxInFlight
+	MaxWorkers    = maxWorkers
+	MaxReaders    = maxReaders
+	MaxKeyWaiters = maxKeyWaiters
+	MaxForwarded  = maxForwarded
+)
+
 // RaiseFence raises a member's fence, as a promise for a join does, and gives
 // what lowers it.
 func RaiseFence(db *DB) (lower func()) {
