@@ -4,8 +4,9 @@ package kvstore
 // and before any node is opened, to prove that simulations notice.
 type defenceSet struct {
 	// Reads: what a quorum read joined is written back, before it returns, unless the
-	// digests say that all have it; one more owner is asked when the first are slow (I4).
-	WriteBack, WaitBack, Digests, SpareReads bool
+	// digests say that all have it, and beyond the quorum without being waited for
+	// (ReadRepair); one more owner is asked when the first are slow (I4).
+	WriteBack, WaitBack, ReadRepair, Digests, SpareReads bool
 	// Writes: one that an owner calls superseded is stamped again; a failed one says
 	// that it may have been stored.
 	Restamp, Outcomes bool
@@ -55,7 +56,7 @@ type defenceSet struct {
 
 // defences are on in every program.
 var defences = defenceSet{
-	WriteBack: true, WaitBack: true, Digests: true, SpareReads: true,
+	WriteBack: true, WaitBack: true, ReadRepair: true, Digests: true, SpareReads: true,
 	Restamp: true, Outcomes: true,
 	FreshActors: true, CausalActors: true, KeyLocks: true, SyncFirst: true, KeepUnseen: true, SiblingLimit: true, NextOwner: true,
 	Sessions: true, SessionFloor: true,

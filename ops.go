@@ -392,6 +392,9 @@ func (db *DB) writeBack(ctx context.Context, v *view, c *readCall, out *readResu
 		qe.Replicas = deadTargets(c.targets)
 		return 0, qe.fail(ErrUnavailable)
 	}
+	if !defences.ReadRepair {
+		rest = rest[len(rest)-need:]
+	}
 	w := db.writes.get()
 	switch {
 	case w == nil && need == 0:

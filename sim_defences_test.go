@@ -47,6 +47,7 @@ func seededBugs() []seededBug {
 		{name: "reads do not write back", find: storm, off: &d.WriteBack, rule: "K2", seed: 7},
 		{name: "reads of a key with one writer do not write back", find: oneWriter, off: &d.WriteBack, rule: "K4", seed: 26},
 		{name: "reads do not wait for the write-back", find: halfWritten, off: &d.WaitBack, backups: []*bool{&d.Exchange, &d.Rounds}, rule: "K2", seed: 1},
+		{name: "reads repair no more than they wait for", find: staleOwner, off: &d.ReadRepair, backups: []*bool{&d.Hints, &d.Exchange, &d.Rounds}, rule: "K5", seed: 1},
 		{name: "digests that differ do not count", find: storm, off: &d.Digests, rule: "K2", seed: 1},
 		{name: "slow owners are waited for", find: frozen, off: &d.SpareReads, rule: "K8", seed: 1},
 		{name: "superseded writes are acknowledged", find: storm, off: &d.Restamp, rule: "K2", seed: 51},
