@@ -795,7 +795,7 @@ func (x *exchanges) needed(p uint32) bool {
 
 // loop runs until db.stop closes.
 func (x *exchanges) loop() {
-	x.rota = replica.NewRota(now().Add(x.db.offset()))
+	x.rota = replica.NewRota(now().Add(x.db.offset()), x.db.opts.rand(mix(x.db.actor)))
 	timer := time.NewTimer(x.rota.Turn().Sub(now()))
 	defer timer.Stop()
 	for {

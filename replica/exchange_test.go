@@ -1,6 +1,8 @@
 package replica_test
 
 import (
+	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -126,7 +128,7 @@ func TestTokenVersions(t *testing.T) {
 // fail; what was read delays what follows.
 func TestRota(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r := replica.NewRota(now)
+	r := replica.NewRota(now, rand.New(rand.NewPCG(1, 1)))
 	shared := func(uint64) []uint32 { return []uint32{0, 1, 2} }
 	next := func(alive ...uint64) (replica.ExchangeWork, bool) {
 		now = r.Turn()
@@ -207,7 +209,7 @@ func TestRota(t *testing.T) {
 // is routine with that peer, and are not forgotten.
 func TestRotaBalked(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r := replica.NewRota(now)
+	r := replica.NewRota(now, rand.New(rand.NewPCG(1, 1)))
 	r.Need(5, []uint64{1})
 	next := func(after time.Duration) replica.ExchangeWork {
 		now = now.Add(after)
@@ -230,7 +232,7 @@ func TestRotaBalked(t *testing.T) {
 // meanwhile starts over.
 func TestRotaResumes(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r := replica.NewRota(now)
+	r := replica.NewRota(now, rand.New(rand.NewPCG(1, 1)))
 	shared := func(uint64) []uint32 { return nil }
 	r.Need(5, []uint64{1, 2})
 	next := func() replica.ExchangeWork {
@@ -267,4 +269,30 @@ func TestRotaResumes(t *testing.T) {
 	}
 	require.Equal(t, uint64(303), w.From, "a failure loses nothing")
 	require.Equal(t, []uint32{5}, r.Done(now, w, []uint32{5}, true, 1<<40, 10))
+}
+
+// TestRotaVerifies: everything is verified once a day with each peer, however often the
+// node starts.
+func TestRotaVerifies(t *testing.T) {
+	const days = 100
+	for _, uptime := range []time.Duration{time.Hour, 20 * time.Hour, days * 24 * time.Hour} {
+		now := time.Unix(1e9, 0)
+		verified := map[uint64]int{}
+		for start := uint64(0); now.Sub(time.Unix(1e9, 0)) < days*24*time.Hour; start++ {
+			r := replica.NewRota(now, rand.New(rand.NewPCG(start, 2)))
+			for end := now.Add(uptime); now.Before(end); now = now.Add(time.Minute) {
+				w, ok := r.Next(now, []uint64{1, 2}, func(uint64) []uint32 { return []uint32{3} })
+				if !ok {
+					continue // it has just begun
+				}
+				if !w.Routine {
+					verified[w.Peer]++
+				}
+				r.Done(now, w, w.Partitions, true, math.MaxUint64, 0)
+			}
+		}
+		for peer := uint64(1); peer <= 2; peer++ {
+			require.InDelta(t, days, verified[peer], days/4, "peer %d, started every %v", peer, uptime)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -12,7 +13,9 @@ const (
 	// number of its peers.
 	exchangeEvery = 5 * time.Second
 	// verifyEvery is how often everything is compared with each peer, also what
-	// lies behind the horizon.
+	// lies behind the horizon. A start does not know when that was last done, so its
+	// first time is drawn from all of that: then it comes as often, on average, however
+	// short the starts are.
 	verifyEvery = 24 * time.Hour
 	// recordsPerSecond bounds what exchanges read, on average.
 	recordsPerSecond = 50_000
@@ -40,6 +43,7 @@ type ExchangeWork struct {
 // then whatever is above the horizon, each time with whoever it was longest ago. It reads
 // no clock and holds no data.
 type Rota struct {
+	draw  *rand.Rand
 	turn  time.Time // the next exchange is not before
 	peers map[uint64]*rotaPeer
 	// needs are the partitions to be compared whole, and with whom still.
@@ -57,9 +61,9 @@ type rotaPeer struct {
 	putOff int       // turns in a row that a routine exchange was put off
 }
 
-// NewRota returns the rota of a node that starts now.
-func NewRota(now time.Time) *Rota {
-	return &Rota{turn: now.Add(exchangeEvery), peers: map[uint64]*rotaPeer{}, needs: map[uint32]map[uint64]bool{}}
+// NewRota returns the rota of a node that starts now. draw is another one at each start.
+func NewRota(now time.Time, draw *rand.Rand) *Rota {
+	return &Rota{draw: draw, turn: now.Add(exchangeEvery), peers: map[uint64]*rotaPeer{}, needs: map[uint32]map[uint64]bool{}}
 }
 
 // Need has a partition compared whole with each of these peers, its other owners.
@@ -98,7 +102,7 @@ func (r *Rota) Next(now time.Time, alive []uint64, shared func(peer uint64) []ui
 	for _, uid := range alive {
 		p := r.peers[uid]
 		if p == nil {
-			p = &rotaPeer{verify: now.Add(verifyEvery)}
+			p = &rotaPeer{verify: now.Add(time.Duration(r.draw.Int64N(int64(verifyEvery))))}
 			r.peers[uid] = p
 		}
 		if now.Before(p.after) {
