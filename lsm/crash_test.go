@@ -4,27 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"path"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/kvstore/lsm/internal/manifest"
 	"example.com/kvstore/lsm/vfs"
 )
 
 // A crashPoint is a disk as a power cut left it, and what had happened by then.
 type crashPoint struct {
-	disk    *vfs.Mem
-	acked   int // batches acknowledged before the cut
-	started int // batches submitted before it
-	at      string
+	disk *vfs.Mem
+	finding
+	at string
 }
 
 // A workload submits batches, some at a time, and takes the disk apart before
 // every operation that changes it.
 type workload struct {
 	disk   *vfs.Mem
-	seeds  uint64  // torn outcomes for each operation
+	seeds  uint64  // outcomes that are drawn for each operation
 	models []model // models[i] is the state after i batches
 
 	mu struct {
@@ -32,15 +36,26 @@ type workload struct {
 		acked, started int
 		failed         bool // a batch was refused
 		late           int  // batches submitted after that and acknowledged
+		ops, rewrites  int  // of the manifest
 		points         []crashPoint
+		met            map[finding]bool // of the points
 	}
 }
 
-func newWorkload(seeds uint64) *workload {
-	return &workload{disk: vfs.NewMem(1), seeds: seeds, models: []model{{}}}
+// A finding is all that tells one crash point from another.
+type finding struct {
+	print   uint64 // of the disk
+	acked   int    // batches acknowledged before the cut
+	started int    // batches submitted before it
 }
 
-// cut is a hook that keeps what every kind of power cut would leave.
+func newWorkload(seeds uint64) *workload {
+	w := &workload{disk: vfs.NewMem(1), seeds: seeds, models: []model{{}}}
+	w.mu.met = map[finding]bool{}
+	return w
+}
+
+// cut is a hook that keeps what every kind of power cut would leave, each disk once.
 func (w *workload) cut(op vfs.Op) error {
 	if !op.Kind.Changes() {
 		return nil
@@ -50,17 +65,60 @@ func (w *workload) cut(op vfs.Op) error {
 	w.mu.Lock()
 	acked := w.mu.acked
 	w.mu.Unlock()
-	var disks []*vfs.Mem
-	disks = append(disks, w.disk.Strict(), w.disk.CrashSynced())
+	disks := []*vfs.Mem{w.disk.Strict(), w.disk.CrashSynced()}
+	for way := range vfs.Tears {
+		disks = append(disks, w.disk.CrashTorn(op.N, way))
+	}
 	for seed := range w.seeds {
 		disks = append(disks, w.disk.Crash(seed+op.N<<8))
 	}
+	var prints []uint64
+	for _, d := range disks {
+		prints = append(prints, fingerprint(d))
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.mu.ops++
+	if op.Kind == vfs.OpRename && op.To == "db/manifest" {
+		w.mu.rewrites++
+	}
 	for i, d := range disks {
-		w.mu.points = append(w.mu.points, crashPoint{d, acked, w.mu.started, fmt.Sprintf("%v outcome %d", op, i)})
+		f := finding{prints[i], acked, w.mu.started}
+		if w.mu.met[f] {
+			continue
+		}
+		w.mu.met[f] = true
+		w.mu.points = append(w.mu.points, crashPoint{d, f, fmt.Sprintf("%v outcome %d", op, i)})
 	}
 	return nil
+}
+
+var printSeed = maphash.MakeSeed()
+
+// fingerprint is the same for disks that hold the same.
+func fingerprint(disk *vfs.Mem) uint64 {
+	var h maphash.Hash
+	h.SetSeed(printSeed)
+	var b []byte
+	var add func(dir string)
+	add = func(dir string) {
+		names, _ := disk.List(dir)
+		for _, base := range names {
+			name := path.Join(dir, base)
+			info, _ := disk.Stat(name)
+			fmt.Fprintln(&h, name, info)
+			if info.Dir {
+				add(name)
+			} else if f, err := disk.Open(name); err == nil {
+				b = slices.Grow(b[:0], int(info.Size))[:info.Size]
+				f.ReadAt(b, 0)
+				f.Close()
+				h.Write(b)
+			}
+		}
+	}
+	add(".")
+	return h.Sum64()
 }
 
 // run submits n batches to the tree, up to 4 at a time, and flushes and compacts
@@ -141,27 +199,34 @@ func cutEverywhere(t testing.TB, seeds uint64, reopenings int) *workload {
 }
 
 // TestCrash cuts the power before every file-system operation of a workload with
-// flushes, compactions and a reopening. Torture cuts it before each operation of each
-// recovery too, and in some of those recoveries again.
+// flushes, compactions, rewritten manifests and reopenings, then before each operation
+// of the recovery from that, and in some of those recoveries again.
 func TestCrash(t *testing.T) {
-	w := cutEverywhere(t, sized[uint64](20, 1, 1), 4)
-	step, nest := sized(1, 1, 17), sized(1, 307, 1700)
-	cuts, again := 0, 0
+	defer func(n int64) { manifest.MinRewriteBytes = n }(manifest.MinRewriteBytes)
+	manifest.MinRewriteBytes = 0
+	w := cutEverywhere(t, sized[uint64](5, 1, 1), 4)
+	require.Greater(t, w.mu.rewrites, 1)
+	step, nest := sized(1, 1, 17), sized(1, 149, 1700)
+	d := descent{w: w, deep: sized(97, 199, 199), met: map[finding]bool{}}
+	cuts, began := 0, time.Now()
 	for i, p := range w.mu.points {
 		if i%step != 0 {
 			continue
 		}
 		cuts++
-		p.disk = p.disk.CrashSynced() // a copy: nothing on it is unsynced
-		n := w.verify(t, w.mu.points[i], w.mu.points[i].disk)
-		if i%15 == 0 {
-			w.goOn(t, w.mu.points[i], n)
-		}
 		if i%nest == 0 {
-			again += w.crashAgain(t, p, 3)
+			again := p
+			again.disk = p.disk.CrashSynced() // a copy: nothing on it is unsynced
+			d.from(t, again, 0)
 		}
+		n := w.verify(t, p, p.disk)
+		if i%15 == 0 {
+			w.goOn(t, p, n)
+		}
+		w.mu.points[i].disk = nil
 	}
-	t.Logf("%d crash points, %d more during recovery, to depth 3", cuts, again)
+	t.Logf("%d operations, %d different crash points, %d during %d recoveries, %d during %d recoveries from those, in %v",
+		w.mu.ops, cuts, d.cuts[0], d.recoveries[0], d.cuts[1], d.recoveries[1], time.Since(began))
 }
 
 // goOn writes to a recovered disk and cuts the power again.
@@ -182,22 +247,34 @@ func (w *workload) goOn(t testing.TB, p crashPoint, n int) {
 	require.NoError(t, tree.Close())
 }
 
-// crashAgain cuts the power before each operation of a recovery, and of some of
-// those recoveries again, down to a depth.
-func (w *workload) crashAgain(t testing.TB, p crashPoint, depth int) int {
+// A descent cuts the power before each operation of recoveries from crash points, and
+// of some recoveries from those.
+type descent struct {
+	w          *workload
+	deep       int // each deep-th of the latter
+	met        map[finding]bool
+	recoveries [2]int // by depth
+	cuts       [2]int // that differ from all before
+}
+
+func (d *descent) from(t testing.TB, p crashPoint, depth int) {
+	d.recoveries[depth]++
 	second := newWorkload(1)
-	second.disk, second.models = p.disk, w.models
+	second.disk, second.models = p.disk, d.w.models
 	second.mu.acked, second.mu.started = p.acked, p.started
 	second.verify(t, p, vfs.Faulty(p.disk, second.cut))
-	n := len(second.mu.points)
-	for i, q := range second.mu.points {
+	for _, q := range second.mu.points {
+		if d.met[q.finding] {
+			continue
+		}
+		d.met[q.finding] = true
+		d.cuts[depth]++
 		q.at = p.at + ", then " + q.at
-		if depth > 2 && i%23 == 0 {
+		if depth == 0 && d.cuts[depth]%d.deep == 0 {
 			again := q
 			again.disk = q.disk.CrashSynced()
-			n += w.crashAgain(t, again, depth-1)
+			d.from(t, again, 1)
 		}
-		w.verify(t, q, q.disk)
+		d.w.verify(t, q, q.disk)
 	}
-	return n
 }

@@ -71,7 +71,7 @@ func failedSyncs(t testing.TB, pages vfs.Pages, step, value int) {
 		// sync failed never syncs again, and then Open has to say so.
 		disks := []*vfs.Mem{w.disk.Strict(), w.disk.CrashSynced(), w.disk.Crash(1), w.disk}
 		for j, disk := range disks {
-			p := crashPoint{disk, w.mu.acked, w.mu.started, fmt.Sprintf("%s, disk %d", at, j)}
+			p := crashPoint{disk, finding{acked: w.mu.acked, started: w.mu.started}, fmt.Sprintf("%s, disk %d", at, j)}
 			if disk == w.disk && disk.SyncDir(".") != nil || disk == w.disk && disk.SyncDir("db") != nil {
 				_, err := Open("db", small(disk))
 				require.ErrorIs(t, err, vfs.ErrInjected)
@@ -100,7 +100,7 @@ func TestFailedWrite(t *testing.T) {
 			}
 		}
 		for j, disk := range []*vfs.Mem{w.disk.Strict(), w.disk} {
-			w.verify(t, crashPoint{disk, w.mu.acked, w.mu.started, fmt.Sprintf("change %d, disk %d", i, j)}, disk)
+			w.verify(t, crashPoint{disk, finding{acked: w.mu.acked, started: w.mu.started}, fmt.Sprintf("change %d, disk %d", i, j)}, disk)
 		}
 	}
 }

@@ -15,16 +15,25 @@ package vfs
 //
 // It costs a few words for each file and directory; contents are shared.
 func (m *Mem) Crash(seed uint64) *Mem {
-	return m.crash(mix(m.seed, seed), torn)
+	return m.crash(mix(m.seed, seed), torn, whole)
+}
+
+// Tears is how many ways there are to tear a write.
+const Tears = int(wounds - cutByte)
+
+// CrashTorn is Crash, but that every write which is not durable is torn, in one of
+// Tears ways.
+func (m *Mem) CrashTorn(seed uint64, way int) *Mem {
+	return m.crash(mix(m.seed, seed), torn, cutByte+wound(way))
 }
 
 // CrashSynced gives the kindest outcome of a power cut: everything is there,
 // as if all had been synced, but for what a failed sync lost.
-func (m *Mem) CrashSynced() *Mem { return m.crash(m.seed, kept) }
+func (m *Mem) CrashSynced() *Mem { return m.crash(m.seed, kept, whole) }
 
 // Strict gives the harshest outcome of a power cut: nothing that was not
 // synced is there.
-func (m *Mem) Strict() *Mem { return m.crash(m.seed, lost) }
+func (m *Mem) Strict() *Mem { return m.crash(m.seed, lost, whole) }
 
 type outcome uint8
 
@@ -39,15 +48,16 @@ const (
 type crash struct {
 	seed    uint64
 	outcome outcome
+	wound   wound // of each write that is torn; whole: drawn
 	from    *Mem
 	to      *Mem
 	nodes   map[*node]*node // old to new
 }
 
-func (m *Mem) crash(seed uint64, o outcome) *Mem {
+func (m *Mem) crash(seed uint64, o outcome, w wound) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := &crash{seed: seed, outcome: o, from: m, to: NewMem(seed), nodes: make(map[*node]*node)}
+	c := &crash{seed: seed, outcome: o, wound: w, from: m, to: NewMem(seed), nodes: make(map[*node]*node)}
 	c.to.mu.capacity = m.mu.capacity
 	var dirs []*node
 	c.collect(m.mu.root, &dirs)
@@ -157,7 +167,11 @@ func (c *crash) land(e *edit, n *node, disk *content) {
 	}
 	fate := stream(mix(mix(mixString(c.seed, n.birth), e.sum), e.ordinal))
 	if e.kind == editWrite {
-		tear(e, fate, disk)
+		wound := c.wound
+		if wound == whole {
+			wound = drawWound(&fate)
+		}
+		tear(e, wound, fate, disk)
 	} else if fate.below(2) == 0 {
 		e.apply(disk)
 	}

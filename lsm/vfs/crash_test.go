@@ -400,6 +400,29 @@ func TestFatesAreIndependent(t *testing.T) {
 	}
 }
 
+// Each way to tear a write leaves something that no other does, and what is durable
+// alone.
+func TestCrashTorn(t *testing.T) {
+	m := vfs.NewMem(1)
+	old, data := strings.Repeat("o", 8<<10), strings.Repeat("n", 6000)
+	f := durable(t, m, "a", old)
+	write(t, f, data, 700)
+	seen := map[string]bool{old: true, content(t, m, "a"): true}
+	for way := range vfs.Tears {
+		for seed := range uint64(10) { // some cut nothing off, or everything
+			got := content(t, m.CrashTorn(seed, way), "a")
+			require.Equal(t, old[:700], got[:700])
+			require.Equal(t, old[6700:], got[6700:])
+			if !seen[got] {
+				seen[got] = true
+				break
+			}
+			require.Less(t, seed, uint64(9), "way %d", way)
+		}
+	}
+	require.Len(t, seen, 2+vfs.Tears)
+}
+
 func TestCrashedDiskStandsAlone(t *testing.T) {
 	m := vfs.NewMem(1)
 	f := durable(t, m, "a", "data")

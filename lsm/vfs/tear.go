@@ -35,8 +35,7 @@ func drawWound(fate *stream) wound {
 }
 
 // tear writes what the cut left of a write. It changes no byte outside of it.
-func tear(e *edit, fate stream, disk *content) {
-	wound := drawWound(&fate)
+func tear(e *edit, wound wound, fate stream, disk *content) {
 	cut := int(fate.below(int64(len(e.data))))
 	if wound != cutByte {
 		cut = sectorBelow(e.off, cut)

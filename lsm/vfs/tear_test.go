@@ -17,9 +17,9 @@ func TestTearTouchesNothingElse(t *testing.T) {
 		c.writeAt(old, 0)
 		disk := c.snapshot()
 		fate := stream(mix(0, seed))
-		w := fate
-		seen[drawWound(&w)]++
-		tear(&edit{off: off, data: data}, fate, &disk)
+		w := drawWound(&fate)
+		seen[w]++
+		tear(&edit{off: off, data: data}, w, fate, &disk)
 		got := make([]byte, size)
 		require.Equal(t, size, disk.readAt(got, 0))
 		require.EqualValues(t, size, disk.size)

@@ -15,13 +15,14 @@ import (
 	"example.com/kvstore/lsm/vfs"
 )
 
+// A manifest is rewritten when it is longer than MinRewriteBytes, which tests lower,
+// and rewriteFactor times as long as after the last rewrite.
+var MinRewriteBytes int64 = 256 << 10
+
 const (
 	formatVersion = 1
 
-	// A manifest is rewritten when it is longer than minRewriteBytes and
-	// rewriteFactor times as long as after the last rewrite.
-	minRewriteBytes = 256 << 10
-	rewriteFactor   = 4
+	rewriteFactor = 4
 
 	// maxBytes bounds the file that Open reads.
 	maxBytes = 1 << 30
@@ -80,7 +81,7 @@ func Open(fs vfs.FS, dir string) (*Manifest, error) {
 	}
 	m := &Manifest{fs: fs, dir: dir, f: f, draft: d, at: at}
 	m.state.Store(d.publish())
-	m.rewriteAt = max(minRewriteBytes, rewriteFactor*int64(len(m.State().append(nil))))
+	m.rewriteAt = max(MinRewriteBytes, rewriteFactor*int64(len(m.State().append(nil))))
 	if !m.sealed() && base.Defences.ManifestSeal {
 		// The sync of the last edit may have failed and the kernel may show it
 		// all the same, as clean pages that no sync brings to the disk.
@@ -234,7 +235,7 @@ func (m *Manifest) rewrite() error {
 		m.f.Close() // its bytes were synced, and are superseded
 	}
 	m.f, m.at = f, at
-	m.rewriteAt = max(minRewriteBytes, rewriteFactor*at.end)
+	m.rewriteAt = max(MinRewriteBytes, rewriteFactor*at.end)
 	return nil
 }
 
