@@ -3,6 +3,7 @@ package lsm
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -43,58 +44,105 @@ func (x *ordeal) reopen(t testing.TB, at string, disk *vfs.Mem, done bool) {
 
 // run tries everything and logs how much that was.
 func (x *ordeal) run(t *testing.T) {
-	cuts := x.cuts(t)
+	cuts, again := x.cuts(t)
 	syncs := x.syncs(t)
 	full := x.full(t)
-	t.Logf("%d power cuts, %d failed syncs, %d operations on a full volume", cuts, syncs, full)
+	t.Logf("%d power cuts, %d more while the tree was opened again, %d failed syncs, %d operations on a full volume", cuts, again, syncs, full)
 	require.Positive(t, cuts)
 	require.Positive(t, syncs)
 	require.Positive(t, full)
 }
 
-// cuts cuts the power before each operation that changes the disk.
-func (x *ordeal) cuts(t *testing.T) int {
-	disk := x.base()
-	var running, done atomic.Bool
-	type point struct {
-		at   string
-		disk *vfs.Mem
-		done bool
+// An outcome is a disk after a power cut, before which the change was done or not.
+type outcome struct {
+	at   string
+	disk *vfs.Mem
+	done bool
+}
+
+// A cutter keeps what every kind of power cut would leave of a disk before each
+// operation that changes it, each different disk once.
+type cutter struct {
+	disk          *vfs.Mem
+	running, done atomic.Bool
+	mu            struct {
+		sync.Mutex
+		met      map[finding]bool
+		outcomes []outcome
 	}
-	var points []point
-	seeds := sized[uint64](20, 2, 1)
-	keep := func(op vfs.Op) {
-		if !running.Load() || !op.Kind.Changes() {
-			return
-		}
-		d := done.Load()
-		for i, disk := range []*vfs.Mem{disk.Strict(), disk.CrashSynced()} {
-			points = append(points, point{fmt.Sprintf("%v outcome %d", op, i), disk, d})
-		}
-		for seed := range seeds {
-			points = append(points, point{fmt.Sprintf("%v seed %d", op, seed), disk.Crash(seed), d})
-		}
-	}
-	turn := make(chan struct{}, 1)
-	tree, err := Open("db", x.options(vfs.Faulty(disk, func(op vfs.Op) error {
-		turn <- struct{}{}
-		keep(op)
-		<-turn
+}
+
+func newCutter(disk *vfs.Mem, met map[finding]bool) *cutter {
+	c := &cutter{disk: disk}
+	c.mu.met = met
+	return c
+}
+
+func (c *cutter) cut(op vfs.Op) error {
+	if !c.running.Load() || !op.Kind.Changes() {
 		return nil
-	})))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	done := c.done.Load()
+	disks := []*vfs.Mem{c.disk.Strict(), c.disk.CrashSynced()}
+	for way := range vfs.Tears {
+		if torture || uint64(way) == op.N%uint64(vfs.Tears) {
+			disks = append(disks, c.disk.CrashTorn(op.N, way))
+		}
+	}
+	for seed := range sized[uint64](5, 1, 0) {
+		disks = append(disks, c.disk.Crash(seed))
+	}
+	for i, disk := range disks {
+		f := finding{print: fingerprint(disk)}
+		if done {
+			f.acked = 1
+		}
+		if !c.mu.met[f] {
+			c.mu.met[f] = true
+			c.mu.outcomes = append(c.mu.outcomes, outcome{fmt.Sprintf("%v outcome %d", op, i), disk, done})
+		}
+	}
+	return nil
+}
+
+// cuts cuts the power before each operation that changes the disk. Torture then cuts
+// it again while the tree is opened.
+func (x *ordeal) cuts(t *testing.T) (n, again int) {
+	met := map[finding]bool{}
+	c := newCutter(x.base(), met)
+	tree, err := Open("db", x.options(vfs.Faulty(c.disk, c.cut)))
 	require.NoError(t, err)
-	running.Store(true)
+	c.running.Store(true)
 	require.NoError(t, x.act(tree))
-	done.Store(true)
+	c.done.Store(true)
 	require.NoError(t, tree.Close())
-	running.Store(false)
-	points = append(points, point{"the end", disk.Strict(), true})
-	n := 0
-	for i := len(points) - 1; i >= 0; i -= sized(1, 1, 7) {
-		x.reopen(t, points[i].at, points[i].disk, points[i].done)
+	c.running.Store(false)
+	outcomes := append(c.mu.outcomes, outcome{"the end", c.disk.Strict(), true})
+	for i := len(outcomes) - 1; i >= 0; i -= sized(1, 1, 7) {
+		o := outcomes[i]
+		if torture {
+			again += x.cutAgain(t, o, met)
+		}
+		x.reopen(t, o.at, o.disk, o.done)
 		n++
 	}
-	return n
+	return n, again
+}
+
+// cutAgain cuts the power before each operation of an opening.
+func (x *ordeal) cutAgain(t *testing.T, o outcome, met map[finding]bool) int {
+	c := newCutter(o.disk.CrashSynced(), met)
+	c.running.Store(true)
+	c.done.Store(o.done)
+	tree, err := Open("db", x.options(vfs.Faulty(c.disk, c.cut)))
+	require.NoError(t, err, o.at)
+	require.NoError(t, tree.Close(), o.at)
+	for _, next := range c.mu.outcomes {
+		x.reopen(t, o.at+", then "+next.at, next.disk, next.done)
+	}
+	return len(c.mu.outcomes)
 }
 
 // syncs lets each sync fail, from the opening on.
