@@ -36,7 +36,7 @@ func TestDefences(t *testing.T) {
 		test    func(testing.TB)
 	}{
 		{"checksum-place", &d.ChecksumPlace, "swapped blocks", swappedBlocks},
-		{"block-checksum", &d.BlockChecksum, "every bit", func(t testing.TB) { everyBit(t, 3, false) }},
+		{"block-checksum", &d.BlockChecksum, "every bit", func(t testing.TB) { everyBit(t, 3, newSpecimen(t, false)) }},
 		{"table-sync", &d.TableSync, "power cuts", powerCuts},
 		{"table-dir-sync", &d.TableDirSync, "power cuts", powerCuts},
 		{"manifest-sync", &d.ManifestSync, "power cuts", powerCuts},
@@ -49,8 +49,8 @@ func TestDefences(t *testing.T) {
 		{"group-visible", &d.GroupVisible, "reads during a sync", visibleWhenSynced},
 		{"failed-sync", &d.FailedSync, "failed syncs", func(t testing.TB) { failedSyncs(t, vfs.PagesDropped, 3, 200) }},
 		{"segment-sync", &d.SegmentSync, "oracle", oracle(true)},
-		{"torn-or-damaged", &d.TornOrDamaged, "every bit", func(t testing.TB) { everyBit(t, 3, true) }},
-		{"log-end", &d.LogEnd, "every cut", everyCut},
+		{"torn-or-damaged", &d.TornOrDamaged, "every bit", func(t testing.TB) { everyBit(t, 3, newSpecimen(t, true)) }},
+		{"log-end", &d.LogEnd, "every cut", func(t testing.TB) { everyCut(t, 1, newSpecimen(t, false)) }},
 		{"rewrite-tail", &d.RewriteTail, "failed syncs", func(t testing.TB) { failedSyncs(t, vfs.PagesKept, 1, 2000) }},
 		{"release-last", &d.ReleaseLast, "a rotation during an edit", func(t testing.TB) {
 			for range 20 { // it tells when the segment is recycled soon enough
@@ -327,7 +327,7 @@ func misplacedWrites(t testing.TB) {
 			hit = ""
 			behind := 0 // writes to the same file after it
 			disk := vfs.NewMem(1)
-			s := &specimen{models: []model{{}}}
+			s := &specimen{models: []model{{}}, options: specimenOptions}
 			var mu sync.Mutex
 			n := 0
 			o := specimenOptions(vfs.Faulty(disk, func(op vfs.Op) error {
