@@ -245,6 +245,7 @@ func (w *workload) goOn(t testing.TB, p crashPoint, n int) {
 		next.verify(t, crashPoint{at: p.at + ", 3 batches later"}, disk)
 	}
 	require.NoError(t, tree.Close())
+	requireTidy(t, p.at, p.disk)
 }
 
 // A descent cuts the power before each operation of recoveries from crash points, and

@@ -127,7 +127,7 @@ func stress(tree *Tree, keys []*counterKey, stop <-chan struct{}) error {
 
 // TestStress closes a busy tree at random points and reopens it.
 func TestStress(t *testing.T) {
-	rounds := sized(300, 4, 3)
+	rounds := sized(340, 4, 3) // of each policy
 	for _, policy := range []SyncPolicy{SyncAlways, SyncNever, SyncEvery(time.Millisecond)} {
 		t.Run(policy.String(), func(t *testing.T) {
 			var keys []*counterKey
