@@ -7,6 +7,7 @@ import (
 	"math"
 	"path"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -633,4 +634,83 @@ func TestDoubt(t *testing.T) {
 	require.NoError(t, tree.Healed(tree.Damaged()...))
 	c.plus(more).whole(t, "healed", tree)
 	require.NoError(t, tree.Close())
+}
+
+// TestStale gives back, in each sector and each page of each file of a closed tree, what
+// that place held at some moment before, also when the file had another name then: row
+// S5. It is reported or does no harm.
+func TestStale(t *testing.T) {
+	s := &specimen{disk: vfs.NewMem(1), models: []model{{}}, options: specimenOptions}
+	var mu sync.Mutex
+	var moments []*vfs.Mem
+	met := map[uint64]bool{}
+	named := map[string]string{} // what a file was called before
+	o := specimenOptions(vfs.Faulty(s.disk, func(op vfs.Op) error {
+		if !op.Kind.Changes() {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if op.Kind == vfs.OpRename {
+			named[op.To] = op.Name
+		}
+		disk := s.disk.CrashSynced()
+		if print := fingerprint(disk); !met[print] {
+			met[print] = true
+			moments = append(moments, disk)
+		}
+		return nil
+	}))
+	o.Compression, o.pick = NoCompression, neverPick
+	tree := open(t, o)
+	from := newWriter(3, 6, 60)
+	for i := range 60 {
+		b := from.batch()
+		s.models = append(s.models, s.models[i].with(b))
+		require.NoError(t, tree.Apply(b))
+		switch i % 25 {
+		case 7, 15:
+			require.NoError(t, tree.Flush())
+		case 20:
+			require.NoError(t, tree.Compact(context.Background()))
+		}
+	}
+	require.NoError(t, tree.Close())
+	before := func(disk *vfs.Mem, name string) bool { // gives the file its name of today
+		for was, ok := name, true; ok; was, ok = named[was] {
+			if _, err := disk.Stat(was); err == nil {
+				return was == name || disk.Rename(was, name) == nil
+			}
+		}
+		return false
+	}
+	met = map[uint64]bool{fingerprint(s.disk): true}
+	reported, harmless := 0, 0
+	for i := 0; i < len(moments); i += sized(1, 1, 11) {
+		s.files(t, func(name string, size int64) {
+			old := moments[i].CrashSynced()
+			if !before(old, name) {
+				return
+			}
+			for _, unit := range []int64{512, 4096, size} {
+				for off := int64(0); off < size; off += unit {
+					bad := s.disk.CrashSynced()
+					require.NoError(t, bad.Stale(old, name, off, min(unit, size-off)))
+					print := fingerprint(bad)
+					if met[print] {
+						continue // nothing is stale, or it was tried
+					}
+					met[print] = true
+					at := func() string { return fmt.Sprintf("%s [%d, +%d) as at moment %d", name, off, unit, i) }
+					if s.judge(t, bad, len(s.models)-1, at) {
+						reported++
+					} else {
+						harmless++
+					}
+				}
+			}
+		})
+	}
+	require.Positive(t, reported)
+	t.Logf("%d moments, %d stale places reported, %d harmless", len(moments), reported, harmless)
 }
