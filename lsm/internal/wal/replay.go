@@ -174,6 +174,8 @@ func (r *replayer) segment(fs vfs.FS, dir string, number uint64, must bool) erro
 		switch {
 		case !ok:
 			bad = base.Corrupt(name, off, "a log group", "bytes that do not verify")
+		case g.synced >= g.sequence:
+			err = base.Corrupt(name, off, "a group that was not durable when it was written", fmt.Sprintf("group %d with %d durable", g.sequence, g.synced))
 		case first:
 			err = r.follow(g, name, off)
 		case g.sequence != r.last().Sequence+1 || int64(g.previous) != r.last().End:

@@ -2,8 +2,10 @@ package wal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -327,24 +329,123 @@ func TestCutRecycling(t *testing.T) {
 	require.NoError(t, w.Close())
 }
 
+// Two segments of hostile bytes, as they are and under right salts and checksums. What
+// is replayed are groups that verify where they stand, in order and without a gap; all
+// there are, when nothing is called damaged and nothing is replaced.
 func FuzzReplay(f *testing.F) {
 	fs := vfs.NewMem(1)
 	chain(f, fs)
-	file, err := fs.Open("log/" + base.LogName(1))
-	require.NoError(f, err)
-	b := make([]byte, 400)
-	_, err = file.ReadAt(b, 0)
-	require.NoError(f, err)
-	f.Add(b)
-	f.Fuzz(func(t *testing.T, b []byte) {
+	var segments [2][]byte
+	for i := range segments {
+		file, err := fs.Open("log/" + base.LogName(uint64(i+1)))
+		require.NoError(f, err)
+		segments[i] = make([]byte, 400)
+		_, err = file.ReadAt(segments[i], 0)
+		require.NoError(f, err)
+	}
+	f.Add(segments[0], segments[1], false)
+	f.Add(segments[0], segments[1], true)
+	// The second begins with what replaces the last group of the first.
+	var last int64
+	valid(segments[0], 1, func(_ group, off int64) { last = off })
+	again := bytes.Clone(segments[1])
+	valid(segments[1], 2, func(g group, off int64) {
+		g.sequence, g.synced = g.sequence-1, g.synced-1
+		if off == headBytes {
+			g.previous = uint64(last)
+		}
+		g.seal(again[off:off+g.bytes()], 2, off)
+	})
+	f.Add(segments[0], again, false)
+	f.Add(segments[0], again, true)
+	f.Add(segments[0], segments[1][:60], false)
+	f.Fuzz(func(t *testing.T, a, b []byte, right bool) {
 		fs := vfs.NewMem(1)
 		require.NoError(t, fs.MkdirAll("log"))
-		file, err := fs.Create("log/" + base.LogName(1))
-		require.NoError(t, err)
-		_, err = file.WriteAt(b, 0)
-		require.NoError(t, err)
-		replayed(fs, 1)
+		type place struct {
+			segment uint64
+			off     int64
+		}
+		var places []place
+		groups := map[place]group{}
+		for i, b := range [][]byte{a, b} {
+			segment := uint64(i + 1)
+			if right {
+				repair(b, segment)
+			}
+			file, err := fs.Create("log/" + base.LogName(segment))
+			require.NoError(t, err)
+			_, err = file.WriteAt(b, 0)
+			require.NoError(t, err)
+			valid(b, segment, func(g group, off int64) {
+				p := place{segment, off + GroupHeaderBytes}
+				places, groups[p] = append(places, p), g
+			})
+		}
+		var shown []place
+		r, err := Replay(fs, "log", 1, base.LogEnd{}, []uint64{1, 2}, func(segment uint64, off int64, records []byte) error {
+			p := place{segment, off}
+			g, ok := groups[p]
+			require.True(t, ok, "%v is no group", p)
+			require.Len(t, records, int(g.length))
+			if n := len(shown); n > 0 {
+				require.Less(t, slices.Index(places, shown[n-1]), slices.Index(places, p))
+				require.Equal(t, groups[shown[n-1]].sequence+1, g.sequence)
+			}
+			shown = append(shown, p)
+			return nil
+		})
+		switch {
+		case errors.Is(err, base.ErrCorrupt), errors.Is(err, base.ErrIncompatible):
+		case err != nil:
+			t.Fatal(err)
+		default:
+			require.NotEmpty(t, shown)
+			last := groups[shown[len(shown)-1]]
+			require.Equal(t, places[len(places)-1], shown[len(shown)-1], "the last group is the end")
+			require.LessOrEqual(t, r.At.Sequence, last.sequence)
+			if groups[places[len(places)-1]].sequence-groups[places[0]].sequence+1 == uint64(len(places)) {
+				require.Equal(t, places, shown)
+			}
+		}
 	})
+}
+
+// valid calls do with the groups of a segment, up to one that does not verify or does not
+// follow.
+func valid(b []byte, segment uint64, do func(g group, off int64)) {
+	salt, err := decodeHead(b, segment, "")
+	var last group
+	for off := int64(headBytes); err == nil && off+GroupHeaderBytes <= int64(len(b)); {
+		g, sum := decodeGroup(b[off:])
+		if g.salt != salt || off+g.bytes() > int64(len(b)) || base.Checksum(segment, off, b[off+4:off+g.bytes()]) != sum {
+			return
+		}
+		if off > headBytes && (g.sequence != last.sequence+1 || g.previous != uint64(off)) {
+			return
+		}
+		do(g, off)
+		last = g
+		off += g.bytes()
+	}
+}
+
+// repair makes head, salts and checksums of a segment right.
+func repair(b []byte, segment uint64) {
+	if len(b) < headBytes {
+		return
+	}
+	salt := binary.LittleEndian.Uint64(b[base.HeaderBytes:])
+	copy(b, appendHead(nil, segment, salt))
+	for off := int64(headBytes); off+GroupHeaderBytes <= int64(len(b)); {
+		g, _ := decodeGroup(b[off:])
+		if off+g.bytes() > int64(len(b)) {
+			return
+		}
+		g.salt = salt
+		g.seal(b[off:off+g.bytes()], segment, off)
+		off += g.bytes()
+	}
 }
 
 // TestPrepare: a segment that was made ahead costs the log's goroutine one write
