@@ -3,8 +3,10 @@ package lsm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -57,7 +59,7 @@ func TestOracle(t *testing.T) {
 
 // A tally counts what trials did.
 type tally struct {
-	ops, writes, reads, scans, flushes, compactions, ingests, drops, restores, reopens, crashes, nested, undone, purged int
+	ops, writes, reads, scans, flushes, compactions, ingests, drops, restores, reopens, crashes, nested, undone, purged, moved int
 }
 
 func (n *tally) add(m *tally) {
@@ -75,12 +77,13 @@ func (n *tally) add(m *tally) {
 	n.nested += m.nested
 	n.undone += m.undone
 	n.purged += m.purged
+	n.moved += m.moved
 }
 
 func (n tally) String() string {
 	return fmt.Sprintf("%d operations: %d batches written, %d keys read, %d scans, %d flushes, %d compactions, %d runs taken in, %d ranges dropped, %d checkpoints, %d reopenings, "+
-		"%d power cuts, %d more during recovery, %d unsynced batches lost in them, %d records purged",
-		n.ops, n.writes, n.reads, n.scans, n.flushes, n.compactions, n.ingests, n.drops, n.restores, n.reopens, n.crashes, n.nested, n.undone, n.purged)
+		"%d power cuts, %d more during recovery, %d unsynced batches lost in them, %d records purged, %d tables made cold",
+		n.ops, n.writes, n.reads, n.scans, n.flushes, n.compactions, n.ingests, n.drops, n.restores, n.reopens, n.crashes, n.nested, n.undone, n.purged, n.moved)
 }
 
 // A truth is what a tree must hold of one key.
@@ -155,9 +158,14 @@ func newTrial(tb testing.TB, set int, seed uint64) *trial {
 		Slices:         one(1, 2, 4, 16),
 		Compression:    Compression(r.IntN(3)),
 		BitsPerKey:     []float64{0, -1, 2, 20}[r.IntN(4)],
+		MaxOpenFiles:   one(0, 0, 1, 3),
+		Isolate:        r.IntN(2) == 0,
 		Identity:       [16]byte{1},
 		Random:         salts(),
 		Now:            func() time.Time { return time.UnixMilli(x.now.Load()) },
+	}
+	if r.IntN(3) == 0 {
+		x.o.ColdDir, x.o.ColdAfter = "cold", 100*time.Millisecond
 	}
 	x.lazy = x.o.Sync.lazy
 	if r.IntN(2) == 0 {
@@ -317,6 +325,8 @@ func (x *trial) step() {
 		x.done.flushes++
 	case n < 9964:
 		x.compact()
+	case n < 9966:
+		x.moveCold()
 	case n < 9976:
 		x.moveHorizon()
 	case n < 9979:
@@ -573,15 +583,20 @@ func (x *trial) checkpoint() {
 	dir := fmt.Sprint("copy-", x.stepping)
 	x.must(x.tree.Checkpoint(dir))
 	x.close()
-	old := x.dir
+	gone := []string{x.dir, coldDir("cold", x.o.Identity)}
 	x.dir = dir
+	x.o.Identity[1]++
 	x.now.Add(10)
 	x.open()
 	x.compare()
-	names, err := x.disk.List(old)
-	x.must(err)
-	for _, name := range names {
-		x.must(x.disk.Remove(path.Join(old, name)))
+	for _, dir := range gone {
+		names, err := x.disk.List(dir)
+		if !errors.Is(err, fs.ErrNotExist) {
+			x.must(err)
+		}
+		for _, name := range names {
+			x.must(x.disk.Remove(path.Join(dir, name)))
+		}
 	}
 	x.done.restores++
 }
@@ -777,6 +792,17 @@ func (x *trial) compact() {
 	x.done.compactions++
 }
 
+// moveCold moves all there is, once it is one run and has grown old.
+func (x *trial) moveCold() {
+	if x.o.ColdDir == "" {
+		return
+	}
+	x.now.Add(200)
+	x.compact()
+	x.must(x.tree.moveCold())
+	x.done.moved += int(x.tree.Metrics().ColdTables)
+}
+
 // moveHorizon raises the horizon, after everything behind it has arrived and is
 // durable.
 func (x *trial) moveHorizon() {
@@ -816,7 +842,11 @@ func (x *trial) close() {
 func (x *trial) reopen() {
 	x.close()
 	if x.r.IntN(4) == 0 {
-		r, err := CheckFS(x.disk, x.dir)
+		var cold []string
+		if x.o.ColdDir != "" {
+			cold = append(cold, x.o.ColdDir)
+		}
+		r, err := CheckFS(x.disk, x.dir, cold...)
 		x.must(err)
 		if len(r.Problems) > 0 {
 			x.failf("after Close: %v", r)
