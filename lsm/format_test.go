@@ -3,6 +3,7 @@ package lsm_test
 import (
 	"bytes"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"hash/crc32"
 	"math"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
 	"example.com/kvstore/lsm"
@@ -86,9 +88,9 @@ type ledger struct {
 	dropped map[uint64][]span
 }
 
-func readManifest(b []byte) ledger {
+func readManifest(b []byte, magic string) ledger {
 	l := ledger{tables: map[uint64]uint64{}, dropped: map[uint64][]span{}}
-	number := header(b, "kvsmanif")
+	number := header(b, magic)
 	previous := binary.LittleEndian.Uint32(b[28:])
 	for off := 32; off < len(b); {
 		s := scroll(b[off:])
@@ -99,7 +101,10 @@ func readManifest(b []byte) ledger {
 		must(sum(number, off, append(bytes.Clone(b[off:off+8]), payload...)) == checksum, "checksum of the frame at %d", off)
 		l.edit(scroll(payload))
 		previous = checksum
-		off += 12 + n + 12 // the seal
+		off += 12 + n
+		seal := scroll(b[off:])
+		must(seal.u32() == 0 && seal.u32() == previous && seal.u32() == sum(number, off, b[off:off+8]), "seal at %d", off)
+		off += 12
 	}
 	return l
 }
@@ -150,6 +155,8 @@ func (l *ledger) edit(s scroll) {
 	}
 }
 
+var unzstd, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+
 // readTable calls do with each record.
 func readTable(b []byte, do func(lsm.Record)) {
 	number := header(b, "kvstable")
@@ -177,11 +184,14 @@ func readTable(b []byte, do func(lsm.Record)) {
 		stored := b[off : off+n]
 		must(binary.LittleEndian.Uint32(stored[n-4:]) == sum(number, off, stored[:n-4]), "block at %d", off)
 		content := stored[:n-5]
-		if stored[n-5] == 1 {
-			var err error
+		var err error
+		switch stored[n-5] {
+		case 1:
 			content, err = s2.Decode(nil, content)
-			must(err == nil, "%v", err)
+		case 2:
+			content, err = unzstd.DecodeAll(content, nil)
 		}
+		must(err == nil, "%v", err)
 		count -= readBlock(content, token, actors, b[filter:index], do)
 		off += n
 	}
@@ -319,7 +329,14 @@ func (d directory) records() map[string]lsm.Record {
 			all[identity(r)] = r
 		}
 	}
-	l := readManifest(d["manifest"])
+	l := ledger{}
+	if b, ok := d["checkpoint"]; ok {
+		l = readManifest(b, "kvscheck")
+		must(l.logFrom == 0, "a log")
+	} else {
+		l = readManifest(d["manifest"], "kvsmanif")
+		defer readLog(d, l.logFrom, take)
+	}
 	for id, size := range l.tables {
 		b := d[fmt.Sprintf("%08d.table", id)]
 		must(uint64(len(b)) == size, "size of table %d", id)
@@ -332,62 +349,91 @@ func (d directory) records() map[string]lsm.Record {
 			take(r)
 		})
 	}
-	readLog(d, l.logFrom, take)
 	return all
 }
 
-// TestFormat reads directories of the engine with the second reader: both find
-// the same records. One of them is the fixture of the first release.
+// TestFormat reads directories and checkpoints of the engine with the second reader: both
+// find the same records. Some are fixtures of the first release.
 func TestFormat(t *testing.T) {
-	for _, compression := range []lsm.Compression{lsm.S2, lsm.NoCompression} {
+	for _, compression := range []lsm.Compression{lsm.S2, lsm.NoCompression, lsm.Zstd} {
 		disk := vfs.NewMem(1)
-		o := &lsm.Options{FS: disk, MemtableBytes: 64 << 10, Slices: 4, Compression: compression}
-		tree, err := lsm.Open("db", o)
-		require.NoError(t, err)
-		for i := range 3000 {
-			require.NoError(t, tree.Apply([]lsm.Record{recordOfEveryKind(i)}))
-			switch i {
-			case 1000, 2000:
-				require.NoError(t, tree.Flush())
-			case 2500:
-				require.NoError(t, tree.DropRange(1<<62, 1<<62+1<<60))
-				require.NoError(t, tree.Close())
-				tree, err = lsm.Open("db", o)
-				require.NoError(t, err)
+		writeEveryKind(t, disk, compression, 3000)
+		for _, dir := range []string{"tree", "checkpoint"} {
+			compareReaders(t, load(t, disk, dir), disk, dir)
+		}
+	}
+	const every = "testdata/v1-every-kind"
+	if flag.Lookup("rewrite").Value.String() == "true" {
+		disk := vfs.NewMem(1)
+		writeEveryKind(t, disk, lsm.Zstd, 600)
+		for _, dir := range []string{"tree", "checkpoint"} {
+			home := path.Join(every, dir)
+			require.NoError(t, os.RemoveAll(home))
+			require.NoError(t, os.MkdirAll(home, 0o755))
+			for name, b := range load(t, disk, dir) {
+				if name != "reserve" && name != "lock" {
+					require.NoError(t, os.WriteFile(path.Join(home, name), b, 0o644))
+				}
 			}
 		}
-		require.NoError(t, tree.Close())
-		d := directory{}
-		names, err := disk.List("db")
+	}
+	for _, fixture := range []string{"testdata/v1/tree", "testdata/v1/checkpoint", every + "/tree", every + "/checkpoint"} {
+		d, disk := directory{}, vfs.NewMem(1)
+		require.NoError(t, disk.MkdirAll("db"))
+		files, err := os.ReadDir(fixture)
 		require.NoError(t, err)
-		for _, name := range names {
-			f, err := disk.Open(path.Join("db", name))
+		for _, file := range files {
+			b, err := os.ReadFile(path.Join(fixture, file.Name()))
 			require.NoError(t, err)
-			size, err := f.Size()
+			d[file.Name()] = b
+			f, err := disk.Create(path.Join("db", file.Name()))
 			require.NoError(t, err)
-			d[name] = make([]byte, size)
-			n, err := f.ReadAt(d[name], 0)
-			require.Equal(t, int(size), n, "%v", err)
+			_, err = f.WriteAt(b, 0)
+			require.NoError(t, err)
 			require.NoError(t, f.Close())
 		}
 		compareReaders(t, d, disk, "db")
 	}
-	const fixture = "testdata/v1/tree"
-	d, disk := directory{}, vfs.NewMem(1)
-	require.NoError(t, disk.MkdirAll("db"))
-	files, err := os.ReadDir(fixture)
+}
+
+// writeEveryKind makes a tree with n records, some of them in the log, and a checkpoint of it
+// after most of them.
+func writeEveryKind(t *testing.T, disk *vfs.Mem, compression lsm.Compression, n int) {
+	o := &lsm.Options{FS: disk, MemtableBytes: 64 << 10, Slices: 4, Compression: compression}
+	tree, err := lsm.Open("tree", o)
 	require.NoError(t, err)
-	for _, file := range files {
-		b, err := os.ReadFile(path.Join(fixture, file.Name()))
+	for i := range n {
+		require.NoError(t, tree.Apply([]lsm.Record{recordOfEveryKind(i)}))
+		switch i {
+		case n / 3, 2 * n / 3:
+			require.NoError(t, tree.Flush())
+		case 5 * n / 6:
+			require.NoError(t, tree.DropRange(1<<62, 1<<62+1<<60))
+			require.NoError(t, tree.Checkpoint("checkpoint"))
+			require.NoError(t, tree.Close())
+			tree, err = lsm.Open("tree", o)
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, tree.Close())
+}
+
+// load gives the files of a directory.
+func load(t *testing.T, disk *vfs.Mem, dir string) directory {
+	d := directory{}
+	names, err := disk.List(dir)
+	require.NoError(t, err)
+	for _, name := range names {
+		f, err := disk.Open(path.Join(dir, name))
 		require.NoError(t, err)
-		d[file.Name()] = b
-		f, err := disk.Create(path.Join("db", file.Name()))
+		size, err := f.Size()
 		require.NoError(t, err)
-		_, err = f.WriteAt(b, 0)
-		require.NoError(t, err)
+		d[name] = make([]byte, size)
+		n, err := f.ReadAt(d[name], 0)
+		require.Equal(t, int(size), n, "%v", err)
 		require.NoError(t, f.Close())
 	}
-	compareReaders(t, d, disk, "db")
+	return d
 }
 
 // recordOfEveryKind gives records that use all there is in the format, each key
@@ -420,15 +466,19 @@ func compareReaders(t *testing.T, d directory, disk *vfs.Mem, dir string) {
 	tree, err := lsm.Open(dir, &lsm.Options{FS: disk, MemtableBytes: 64 << 10, Horizon: nothing})
 	require.NoError(t, err)
 	found := d.records()
-	n := 0
+	n, deadlines, kinds := 0, 0, [4]int{}
 	for r, err := range tree.Scan(0, math.MaxUint64) {
 		require.NoError(t, err)
 		got := found[identity(r)]
 		require.Equal(t, [5]any{r.Token, r.Kind, r.Min, r.Max, r.Deadline}, [5]any{got.Token, got.Kind, got.Min, got.Max, got.Deadline}, "%q", r.Key)
 		require.True(t, bytes.Equal(r.Value, got.Value), "%q", r.Key)
 		n++
+		kinds[r.Kind]++
+		if r.Deadline != 0 {
+			deadlines++
+		}
 	}
 	require.Len(t, found, n)
 	require.NoError(t, tree.Close())
-	t.Logf("%d records, %d tables", n, len(d.names(".table")))
+	t.Logf("%d values, %d tombstones, %d causal, %d with a deadline, %d tables", kinds[lsm.Value], kinds[lsm.Tombstone], kinds[lsm.Causal], deadlines, len(d.names(".table")))
 }
