@@ -11,23 +11,26 @@ import (
 	"example.com/kvstore/lsm/vfs"
 )
 
-// The storage faults that the engine must survive, and the tests that show it. All
-// orders, or all places, are tried where (x) is said.
+// The storage faults that the engine must survive, by their rows, and the tests that
+// show it. All orders, or all places, are tried where (x) is said; some of them only in
+// torture.
 //
-//	torn tail, damage in the log      wal: TestDamage (x), TestLazyTail; TestEveryBit (x), TestEveryCut (x), TestDamagedLog
-//	a sync fails                      TestFailedSync (x)
-//	full disk                         TestNoSpace, TestFailedWrite, TestColdFull; manifest: TestFullVolume
-//	bit rot                           TestEveryBit (x), TestBitRot, TestScrub; table, manifest: TestEveryBit... (x)
-//	a read fails                      TestUnreadable
-//	misdirected, lost, stale writes   TestMisplacedWrites (x), TestSwappedBlocks, TestAstray
-//	rename without directory sync     TestCrash (x); manifest: TestEveryCrashPoint (x)
-//	crash in flush, compaction,
-//	log switch, manifest switch       TestCrash (x), TestRotationDuringEdit, TestDropIsAtomic, TestRestoreCrash
-//	crash in recovery, repeated       TestCrash (to depth 3), TestOracle
-//	hole in recovery                  TestCrash (prefixes), TestOracle, TestKill, TestStrayValue
-//	slow disk                         TestBackPressure, TestRegulate, TestVisibleWhenSynced
-//	checkpoint half copied            TestRestoreRefuses, TestRestoreCrash
-//	close during traffic, leaks       TestStress, TestCloseDuringCheckpoint, TestCloseDuringIngest, TestOracle (handles)
+//	S1   torn tail, damage in the log     wal: TestDamage (x), TestLazyTail; TestEveryBit (x), TestEveryCut (x), TestDamagedLog
+//	S2   a sync fails                     TestFailedSync (x), the ordeals (x)
+//	S3   full disk                        TestQuota (x), TestNoSpace, TestReserve, TestColdFull, TestSmallVolume (a real one); manifest: TestFullVolume
+//	S4   bit rot                          TestEveryBit (x), TestRestoreRefuses (x), TestManyFlips, TestBitRot, TestScrub; table, manifest: TestEveryBit... (x)
+//	     a read fails                     TestUnreadable
+//	S5   misdirected, lost, stale writes  TestMisplacedWrites (x), TestStale (x), TestSwappedBlocks, TestAstray
+//	S6   rename without directory sync    TestCrash (x); manifest: TestEveryCrashPoint (x)
+//	S7   crash in flush, compaction,
+//	     log switch, manifest switch      TestCrash (x), TestRotationDuringEdit, TestDropIsAtomic, TestRestoreCrash, the ordeals (x), TestOrphans
+//	S8   crash in recovery, repeated      TestCrash (x to depth 2, some to 3), the ordeals (x to depth 2), TestOracle
+//	S9   hole in recovery                 TestCrash (prefixes), TestOracle, TestKill, TestStrayValue
+//	S10  slow disk                        TestBackPressure, TestRegulate, TestVisibleWhenSynced
+//	S11  checkpoint half copied           TestRestoreRefuses (x), TestRestoreCrash
+//	S12  close during traffic, leaks      TestStress, TestCloseDuring (x), TestOracle (handles), TestMain (goroutines)
+//
+// The ordeals are TestIngest, TestDropRange, TestCheckpoint, TestCold and TestSetAside.
 
 // TestFailedSync lets the i-th sync fail, for every i. Nothing may be
 // acknowledged after a failed sync of the log, and nothing that was acknowledged
