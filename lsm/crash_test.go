@@ -67,7 +67,9 @@ func (w *workload) cut(op vfs.Op) error {
 	w.mu.Unlock()
 	disks := []*vfs.Mem{w.disk.Strict(), w.disk.CrashSynced()}
 	for way := range vfs.Tears {
-		disks = append(disks, w.disk.CrashTorn(op.N, way))
+		if sized(true, true, uint64(way) == op.N%uint64(vfs.Tears)) {
+			disks = append(disks, w.disk.CrashTorn(op.N, way))
+		}
 	}
 	for seed := range w.seeds {
 		disks = append(disks, w.disk.Crash(seed+op.N<<8))

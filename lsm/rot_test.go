@@ -183,7 +183,7 @@ func contentOf(t testing.TB, fs vfs.FS, name string) []byte {
 func TestEveryBit(t *testing.T) {
 	everyBit(t, sized(1, 1, 37), newSpecimen(t, false))
 	everyBit(t, sized(1, 7, 37), newSpecimen(t, true))
-	everyBit(t, sized(1, 19, 37), coldSpecimen(t))
+	everyBit(t, sized(1, 19, 149), coldSpecimen(t))
 }
 
 func everyBit(t testing.TB, step int, s *specimen) {

@@ -10,7 +10,7 @@ var torture = os.Getenv("KVSTORE_TORTURE") != ""
 
 // sized gives the steps or rounds of a test: all there are under KVSTORE_TORTURE, the
 // usual, or a few for -short and the race detector, which is for what runs in parallel.
-func sized[N int | int64 | uint64](all, usual, few N) N {
+func sized[N int | int64 | uint64 | bool](all, usual, few N) N {
 	switch {
 	case torture:
 		return all

@@ -26,7 +26,7 @@ func TestSmallVolume(t *testing.T) {
 	tree, err := Open(dir, o)
 	require.NoError(t, err)
 	defer func() { tree.Close() }()
-	const keys = 8000
+	const keys = 12_000
 	acked := make([]uint64, keys) // the seed of each key's value
 	r := rand.New(rand.NewPCG(1, 1))
 	value := func(seed uint64) []byte {
@@ -56,7 +56,7 @@ func TestSmallVolume(t *testing.T) {
 	rounds, written := sized(20, 1, 1), 0
 	var slowest time.Duration
 	for range rounds {
-		require.NoError(t, os.WriteFile(ballast, make([]byte, 20<<20), 0o644))
+		_ = os.WriteFile(ballast, make([]byte, 20<<20), 0o644) // or as much as there is room for
 		for err = nil; err == nil; written++ {
 			err = put()
 		}
