@@ -473,7 +473,7 @@ func (db *DB) submitMany(v *view, q *replica.ManyRequest, done func(replica.Many
 		synced(nil)
 		return
 	}
-	db.tree.SubmitHere(batch, synced)
+	db.tree.Submit(batch, synced)
 }
 
 // serveWriteMany joins several writes of a coordinator into the log, as one group.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -161,6 +162,67 @@ func TestFullVolume(t *testing.T) {
 		require.NoError(c.T, err)
 		c.Check()
 	})
+}
+
+// TestFullVolumeLazily: under a lazy policy, too, a full volume is over when there is room,
+// and holds up no Close.
+func TestFullVolumeLazily(t *testing.T) {
+	var s sick
+	disk := vfs.NewMem(1)
+	o := &kvstore.Options{FS: vfs.Faulty(disk, s.hook), Sync: kvstore.SyncNever}
+	db, err := kvstore.Open("/node", o)
+	require.NoError(t, err)
+	ready(t, db)
+	_, err = db.Put(ctx, "k", []byte("before"))
+	require.NoError(t, err)
+	refused := func() {
+		s.full.Store(true)
+		for err = nil; err == nil; {
+			_, err = db.Put(ctx, "another", []byte("value"))
+		}
+		require.ErrorIs(t, err, kvstore.ErrNoSpace)
+		require.Equal(t, kvstore.NotApplied, kvstore.OutcomeOf(err))
+	}
+	refused()
+	s.full.Store(false)
+	for err != nil {
+		require.ErrorIs(t, err, kvstore.ErrNoSpace)
+		_, err = db.Put(ctx, "k", []byte("after"))
+	}
+	require.NoError(t, db.Close())
+	db, err = kvstore.Open("/node", o)
+	require.NoError(t, err)
+	ready(t, db)
+	refused()
+	_ = db.Close()
+	s.full.Store(false)
+	db, err = kvstore.Open("/node", o)
+	require.NoError(t, err)
+	defer db.Close()
+	ready(t, db)
+	it, err := db.Get(ctx, "k")
+	require.NoError(t, err)
+	require.Equal(t, "after", string(it.Value))
+}
+
+// TestLazyPressure: callers that write faster than the log wait for it, and are not refused.
+func TestLazyPressure(t *testing.T) {
+	db, err := kvstore.Open(t.TempDir(), &kvstore.Options{Sync: kvstore.SyncNever, MemoryBytes: 16 << 20})
+	require.NoError(t, err)
+	defer db.Close()
+	ready(t, db)
+	var callers sync.WaitGroup
+	for n := range 16 {
+		callers.Go(func() {
+			for i := range 1000 {
+				if _, err := db.Put(ctx, fmt.Sprint(n, i), make([]byte, 8<<10)); err != nil {
+					t.Errorf("put %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	callers.Wait()
 }
 
 // states tells which members some node takes to be in one of the states.

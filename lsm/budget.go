@@ -9,7 +9,7 @@ import (
 //
 //	memtables  MaxMemtables x MemtableBytes     the active one, sealed ones, and memory kept for the next
 //	log        2 x LogBufferBytes               one half is filled while the other is written
-//	work       MemtableBytes/2 + M/16 <= 32 MiB sorting for a flush; buffers of flush and compaction; the Go heap
+//	work       MemtableBytes/2 + M/16 <= 32 MiB sorting for a flush; tokens and buffers of flush and compaction; the Go heap
 //	tables     the rest                         indexes and filters of tables, and the record cache
 //
 // Fields that are zero follow from M = MemoryBytes: MemtableBytes = M/4/MaxMemtables

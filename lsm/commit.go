@@ -75,7 +75,7 @@ func (t *Tree) logLoop() {
 func (t *Tree) commitNext() (some bool) {
 	t.regulate()
 	refused := t.rotateIfDue()
-	for t.waitForSpace(refused) {
+	for t.waitForSpace(&wal.Group{}, refused) {
 		refused = t.rotateIfDue()
 	}
 	g := t.queue.Take()
@@ -85,18 +85,28 @@ func (t *Tree) commitNext() (some bool) {
 }
 
 // waitForSpace is for a lazy policy, under which what was accepted cannot be refused any
-// more: where that finds the volume full it waits for room, and whoever writes or flushes
-// meanwhile is refused. It reports whether to try again.
-func (t *Tree) waitForSpace(err error) bool {
-	full := t.o.Sync.lazy && errors.Is(err, ErrNoSpace) && t.log.Err() == nil && t.failure() == nil
-	if t.refusing.Swap(full) != full && full {
-		t.noSpace("group of the log", err)
-		t.queue.Unpark()
+// more: where that finds the volume full, g or what is still in the queue, it waits for
+// room. Whoever writes or flushes meanwhile is refused, and so is who waits for the group.
+// It reports whether to try again.
+func (t *Tree) waitForSpace(g *wal.Group, err error) bool {
+	full := t.o.Sync.lazy && errors.Is(err, ErrNoSpace) && t.log.Err() == nil && t.failure() == nil && !t.closing.Load()
+	if full != t.refusing.Load() {
+		t.refusing.Store(full)
+		if full {
+			t.noSpace("group of the log", err)
+		}
 	}
-	if !full || t.closing.Load() {
+	if !full {
 		return false
 	}
+	for _, e := range append(g.Drop(), t.queue.Drop()...) {
+		complete(&e, errLogFull)
+	}
+	t.queue.Unpark() // again and again: one may have looked at refusing before
 	t.answerRotations(nil, err)
+	if t.o.GroupDone != nil {
+		t.o.GroupDone()
+	}
 	timer := time.NewTimer(retryAfter)
 	defer timer.Stop()
 	select {
@@ -129,7 +139,7 @@ func (t *Tree) commit(g wal.Group, refused error) {
 	}
 	err := refused
 	if err == nil {
-		for err = t.persist(g); t.waitForSpace(err); {
+		for err = t.persist(g); t.waitForSpace(&g, err); {
 			err = t.persist(g)
 		}
 	}
@@ -257,7 +267,7 @@ func (t *Tree) rotateIfDue() error {
 		}
 		t.answerRotations(t.newestSealed(), err)
 	}
-	if errors.Is(err, ErrClosed) || !over {
+	if errors.Is(err, ErrClosed) || !over || errors.Is(err, ErrNoSpace) && t.closing.Load() {
 		return nil // the segment that is there takes the group
 	}
 	return err

@@ -3,6 +3,7 @@ package lsm
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"example.com/kvstore/lsm/internal/base"
@@ -171,6 +172,7 @@ func (t *Tree) flush(m, next *mem) error {
 	tell(t.o.Events.Flushed, i)
 	t.stats.flushes.Add(1)
 	t.rest.now.Store(false)
+	t.memory.Keep(math.MaxInt64)
 	t.rest.timer.Reset(restAfter)
 	close(m.flushed)
 	return t.log.Release(next.first)

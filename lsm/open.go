@@ -81,7 +81,7 @@ func openLocked(dir string, opts Options, lock io.Closer) (*Tree, error) {
 	t.waiters.New = newWaiter
 	t.rest.timer = stoppedTimer(func() {
 		t.rest.now.Store(true)
-		t.memory.Trim(opts.MemtableBytes)
+		t.memory.Keep(opts.MemtableBytes)
 		kick(t.compactKick)
 	})
 	var lookups atomic.Uint32

@@ -78,6 +78,17 @@ func TestFullLazily(t *testing.T) {
 					c := fill(t, tree, 0, 100)
 					synctest.Wait()
 					disk.SetCapacity(disk.Used())
+					synced := make(chan error, 1) // in the log when that finds no room, or refused
+					go func() {
+						for n := uint64(1); !room; n++ {
+							d := vclock.Dot{Stamp: n, Actor: 2}
+							if err := tree.ApplySync([]Record{{Token: Token(key(2)), Key: key(2), Kind: Tombstone, Min: d, Max: d}}); err != nil {
+								synced <- err
+								return
+							}
+							time.Sleep(time.Millisecond)
+						}
+					}()
 					i := 1000
 					put := func() error {
 						i++
@@ -115,13 +126,15 @@ func TestFullLazily(t *testing.T) {
 						c = c.plus(fill(t, tree, 60_000, 10))
 						require.NoError(t, tree.Flush())
 						c.exactly(t, "room", tree)
-					}
-					// The segment in use may have room for what is left.
-					if err := tree.Close(); err != nil && !room {
-						require.ErrorIs(t, err, ErrNoSpace)
-						return
+						require.NoError(t, tree.Close())
 					} else {
-						require.NoError(t, err)
+						require.ErrorIs(t, <-synced, ErrNoSpace)
+						err := tree.Close()
+						require.True(t, isAny(tree.Put(key(1), nil), ErrClosed, ErrReadOnly))
+						if err != nil { // else the segment in use had room for what was left
+							require.ErrorIs(t, err, ErrNoSpace)
+							return
+						}
 					}
 					disk.SetCapacity(1 << 30)
 					again := open(t, small(disk.Strict()))
@@ -131,6 +144,10 @@ func TestFullLazily(t *testing.T) {
 			})
 		}
 	}
+}
+
+func isAny(err error, kinds ...error) bool {
+	return slices.ContainsFunc(kinds, func(kind error) bool { return errors.Is(err, kind) })
 }
 
 // pickOnce leaves compactions alone until ready is set.

@@ -115,8 +115,9 @@ func (t *Tree) Submit(batch []Record, done func(error)) {
 
 // SubmitHere is Submit for whom it does not matter on which goroutine done is called:
 // under a lazy policy there is nothing to wait for, and done is called before it returns.
+// When the log is behind it is Submit, so that who waits for done goes no faster.
 func (t *Tree) SubmitHere(batch []Record, done func(error)) {
-	if !t.o.Sync.lazy {
+	if !t.o.Sync.lazy || !t.queue.Spare() {
 		t.Submit(batch, done)
 		return
 	}
@@ -154,7 +155,11 @@ func (t *Tree) apply(batch []Record, sync bool, w *waiter) error {
 			err = t.appendLazy(e)
 		} else {
 			e.Done = w.done
-			leads, err = t.queue.Lead(e)
+			if t.o.Sync.lazy {
+				err = t.queue.Append(e) // the log's goroutine may have to wait for space
+			} else {
+				leads, err = t.queue.Lead(e)
+			}
 		}
 		switch {
 		case errors.Is(err, ErrOverloaded):

@@ -208,7 +208,8 @@ type link struct {
 	left  atomic.Bool // the other side is leaving
 	heard atomic.Bool // something arrived since the last sweep
 
-	attempts int // that it took; owned by p.mu
+	attempts int       // that it took; owned by p.mu
+	opened   time.Time // owned by p.mu
 
 	silent time.Duration // how long calls were pending and nothing was heard; owned by the sweeper
 }
@@ -232,7 +233,7 @@ func (l *link) Opened(Conn) {
 	p := l.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l.attempts, p.mu.attempt = p.mu.attempt, 0
+	l.attempts, l.opened, p.mu.attempt = p.mu.attempt, now(), 0
 	if !p.mu.closed {
 		p.mu.err = nil
 		p.down.Store(false)
@@ -273,7 +274,9 @@ func (l *link) leave() {
 	p := l.p
 	l.left.Store(true)
 	p.mu.Lock()
-	p.mu.attempt = min(l.attempts, mostLeaves)
+	if now().Sub(l.opened) < maxPause {
+		p.mu.attempt = min(l.attempts, mostLeaves)
+	}
 	if !p.mu.closed {
 		p.mu.err = down(ErrLeaving)
 	}

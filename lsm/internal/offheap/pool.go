@@ -22,6 +22,7 @@ type Pool struct {
 		sync.Mutex
 		idle  [maxClasses][][]byte // by size: class c has piece << c bytes
 		bytes int                  // in idle
+		most  int                  // that may lie idle
 		used  int                  // given out
 		// closed keeps nothing: a reader may end after the tree.
 		closed bool
@@ -35,7 +36,9 @@ const maxClasses = 16
 // pieceBytes, of a huge page at most, and what has twice the size of another.
 func NewPool(pieceBytes, limit int64) *Pool {
 	piece := min(max(pieceBytes, minPiece), HugeBytes)
-	return &Pool{piece: 1 << (bits.Len64(uint64(piece)) - 1), limit: int(limit)}
+	p := &Pool{piece: 1 << (bits.Len64(uint64(piece)) - 1), limit: int(limit)}
+	p.mu.most = p.limit
+	return p
 }
 
 // PieceBytes is the smallest size that is kept, a power of two.
@@ -108,7 +111,7 @@ func (p *Pool) Put(b []byte) {
 	c := p.class(len(b))
 	p.mu.Lock()
 	p.mu.used -= len(b)
-	if c >= 0 && p.mu.used+p.mu.bytes+len(b) <= p.limit && !p.mu.closed && !Traps {
+	if c >= 0 && p.mu.bytes+len(b) <= min(p.mu.most, p.limit-p.mu.used) && !p.mu.closed && !Traps {
 		p.mu.idle[c] = append(p.mu.idle[c], b)
 		p.mu.bytes += len(b)
 		b = nil
@@ -124,10 +127,11 @@ func (p *Pool) Bytes() int64 {
 	return int64(p.mu.bytes)
 }
 
-// Trim frees what lies idle beyond so many bytes.
-func (p *Pool) Trim(most int64) {
+// Keep says how many bytes may lie idle from now on, and frees what is beyond.
+func (p *Pool) Keep(most int64) {
 	p.mu.Lock()
-	free := p.trimLocked(int(most))
+	p.mu.most = int(most)
+	free := p.trimLocked(p.mu.most)
 	p.mu.Unlock()
 	freeAll(free)
 }

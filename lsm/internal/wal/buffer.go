@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -33,6 +34,37 @@ type Group struct {
 	// lies off the Go heap.
 	Bytes   []byte
 	Entries []Entry
+}
+
+// Drop takes the entries out of a group whose Done was not called yet, with their records,
+// and gives them.
+func (g *Group) Drop() (dropped []Entry) {
+	if len(g.Entries) == 0 {
+		return nil
+	}
+	rest, kept := g.Bytes[GroupHeaderBytes:], 0
+	g.Bytes = g.Bytes[:GroupHeaderBytes]
+	for _, e := range g.Entries {
+		n := 0
+		for range e.Batch {
+			_, size, err := base.DecodeRecord(rest[n:])
+			if err != nil {
+				panic(fmt.Sprintf("lsm: a record in the log's buffer: %v", err))
+			}
+			n += size
+		}
+		if e.Done != nil {
+			dropped = append(dropped, e)
+		} else {
+			g.Bytes = append(g.Bytes, rest[:n]...)
+			g.Entries[kept] = e
+			kept++
+		}
+		rest = rest[n:]
+	}
+	clear(g.Entries[kept:])
+	g.Entries = g.Entries[:kept]
+	return dropped
 }
 
 // A Parker is what a writer waits on while the buffer is full. It is reused, by
@@ -171,6 +203,20 @@ func (b *Buffer) WaitRoom(p *Parker) {
 	b.mu.parked = append(b.mu.parked, p)
 	b.mu.Unlock()
 	<-p.room
+}
+
+// Spare reports whether less than half of the buffer is filled.
+func (b *Buffer) Spare() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.mu.group.Bytes) < b.limit/2
+}
+
+// Drop is Group.Drop for what is to be taken next.
+func (b *Buffer) Drop() []Entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.group.Drop()
 }
 
 // Unpark has the writers that wait for room look again.
