@@ -292,10 +292,10 @@ func TestCausalHistories(t *testing.T) {
 	for _, p := range plants {
 		t.Run(p.rule+" "+p.name, func(t *testing.T) {
 			judged := 0
-			for seed := uint64(1); judged < histories; seed++ {
+			for seed := uint64(1); judged < histories(); seed++ {
 				f := newFamily(seed)
 				if !p.plant(f) {
-					require.Less(t, seed, uint64(200*histories), "no place for the violation")
+					require.Less(t, seed, uint64(200*histories()), "no place for the violation")
 					continue
 				}
 				judged++

@@ -13,8 +13,13 @@ import (
 )
 
 // histories is how many clean ones, and how many with each planted violation,
-// are judged.
-const histories = 1000
+// are judged. The race detector, for which -short is, has little to look at here.
+func histories() int {
+	if testing.Short() {
+		return 100
+	}
+	return 1000
+}
 
 // A register makes clean histories: each call takes effect at one point between
 // its start and its end, or later or never when its outcome is unknown.
@@ -305,7 +310,7 @@ func TestHistories(t *testing.T) {
 	for _, p := range plants {
 		t.Run(p.rule+" "+p.name, func(t *testing.T) {
 			judged := 0
-			for seed := uint64(1); judged < histories; seed++ {
+			for seed := uint64(1); judged < histories(); seed++ {
 				r := newRegister(seed)
 				if !p.plant(r) {
 					continue

@@ -137,10 +137,10 @@ func TestConvergence(t *testing.T) {
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			judged := 0
-			for seed := uint64(1); judged < histories; seed++ {
+			for seed := uint64(1); judged < histories(); seed++ {
 				c := newCluster(seed)
 				if !p.plant(c) {
-					require.Less(t, seed, uint64(200*histories), "no place for the violation")
+					require.Less(t, seed, uint64(200*histories()), "no place for the violation")
 					continue
 				}
 				judged++
@@ -184,7 +184,7 @@ func TestLiveness(t *testing.T) {
 		{"what should happen did not", true, func(_ *rand.Rand, _ []check.Op, e *check.Expected) { e.Sometimes["crash"] = 0 }},
 	} {
 		t.Run(p.name, func(t *testing.T) {
-			for seed := range uint64(histories) {
+			for seed := range uint64(histories()) {
 				draw := rand.New(rand.NewPCG(seed, 4))
 				var ops []check.Op
 				for range 100 {

@@ -204,10 +204,10 @@ func TestLinearizability(t *testing.T) {
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			judged := 0
-			for seed := uint64(1); judged < histories; seed++ {
+			for seed := uint64(1); judged < histories(); seed++ {
 				s := newSoloist(seed, 5+int(seed%20))
 				if !p.plant(s) {
-					require.Less(t, seed, uint64(200*histories), "no place for the violation")
+					require.Less(t, seed, uint64(200*histories()), "no place for the violation")
 					continue
 				}
 				judged++
@@ -236,7 +236,7 @@ func (s *soloist) before(value []byte) *check.Op {
 // of a search of all orders.
 func TestLinearizabilityOrders(t *testing.T) {
 	broken := 0
-	for seed := uint64(1); seed <= 20*histories; seed++ {
+	for seed := uint64(1); seed <= uint64(20*histories()); seed++ {
 		s := newSoloist(seed, 2)
 		if s.IntN(2) == 0 { // a read is wrong, perhaps
 			get, put := s.any(strictGet), s.any(func(o *check.Op) bool { return o.Kind == check.Put })
@@ -251,7 +251,7 @@ func TestLinearizabilityOrders(t *testing.T) {
 		}
 		broken += len(found)
 	}
-	require.Greater(t, broken, histories)
+	require.Greater(t, broken, histories())
 }
 
 // inOrder tries all orders in which the calls can take effect after value.
