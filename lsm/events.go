@@ -15,7 +15,7 @@ type EventListener struct {
 	StallBegan func(StallInfo)      // the log waits, and soon all writers
 	StallEnded func(StallInfo)
 	LogRotated func(LogInfo)   // the log goes on in another segment
-	NoSpace    func(SpaceInfo) // a flush or compaction found the volume full; it will be tried again
+	NoSpace    func(SpaceInfo) // a flush, a compaction, or the log under a lazy policy found the volume full; it will be tried again
 	Failed     func(ErrorInfo) // the tree takes no more writes, for good
 }
 

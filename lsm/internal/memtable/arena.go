@@ -7,9 +7,6 @@ import (
 	"example.com/kvstore/lsm/internal/offheap"
 )
 
-// pageBytes is what a block of no kept size is rounded up to.
-const pageBytes = 4 << 10
-
 // An arena is the memory of one memtable. It only grows, until all of it is
 // freed at once: readers without locks may be in any part of it.
 type arena struct {
@@ -33,7 +30,7 @@ func (a *arena) alloc(n int) []byte {
 		a.mu.rest = a.mu.rest[n:]
 		return b
 	}
-	b := a.pool.Get(max((n+pageBytes-1)&^(pageBytes-1), a.pool.PieceBytes()))
+	b := a.pool.Get(max(n, a.pool.PieceBytes()))
 	a.mu.blocks = append(a.mu.blocks, b)
 	a.bytes.Add(int64(len(b)))
 	if rest := b[n:]; len(rest) > len(a.mu.rest) {

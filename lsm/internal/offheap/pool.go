@@ -58,9 +58,10 @@ func (p *Pool) class(n int) int {
 	return c
 }
 
-// Get gives n bytes with any content, a whole number of pages. Sizes that are kept
-// come from there.
+// Get gives at least n bytes with any content, whole pages. Sizes that are kept come
+// from there.
 func (p *Pool) Get(n int) []byte {
+	n = (n + pageBytes - 1) &^ (pageBytes - 1)
 	if p == nil {
 		return AllocHasty(n)
 	}
